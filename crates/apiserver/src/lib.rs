@@ -1,0 +1,1 @@
+//! The REST and watch API, and the only client of the store.

@@ -1,0 +1,3 @@
+//! `kube-apiserver`: The REST and watch API, and the only client of the store.
+
+fn main() {}

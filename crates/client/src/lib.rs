@@ -1,0 +1,1 @@
+//! One way to build a kube client, informers, leader election, events and work queues.

@@ -1,0 +1,1 @@
+//! Informers in, one executor out.

@@ -1,0 +1,3 @@
+//! `kube-controller-manager`: Informers in, one executor out.
+
+fn main() {}

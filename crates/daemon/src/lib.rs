@@ -1,0 +1,1 @@
+//! What every daemon shares: flags, tracing, health and metrics endpoints, signals, certificate reload.

@@ -1,0 +1,1 @@
+//! init, join, reset and certs, as steps.

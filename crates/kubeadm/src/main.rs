@@ -1,0 +1,3 @@
+//! `kubeadm`: init, join, reset and certs, as steps.
+
+fn main() {}

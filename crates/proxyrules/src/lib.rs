@@ -1,0 +1,1 @@
+//! From services, slices and a node to a rule set, and to text.

@@ -1,0 +1,1 @@
+//! The write-ahead log: CRC'd append-only segments, one fdatasync per batch.

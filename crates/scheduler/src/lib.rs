@@ -1,0 +1,1 @@
+//! Queues, cache and binding around the pure scheduling core.

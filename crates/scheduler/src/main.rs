@@ -1,0 +1,3 @@
+//! `kube-scheduler`: Queues, cache and binding around the pure scheduling core.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The schema model: strict decoding, pruning, strategic merge, explain, OpenAPI documents.

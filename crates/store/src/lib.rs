@@ -1,0 +1,1 @@
+//! An embedded Raft key-value store that speaks etcd v3.

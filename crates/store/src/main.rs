@@ -1,0 +1,3 @@
+//! `kube-store`: An embedded Raft key-value store that speaks etcd v3.
+
+fn main() {}

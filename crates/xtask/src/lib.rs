@@ -1,0 +1,1 @@
+//! What hack/ runs: clusters up and down, images, checks.

@@ -1,0 +1,3 @@
+//! `xtask`: What hack/ runs: clusters up and down, images, checks.
+
+fn main() {}
