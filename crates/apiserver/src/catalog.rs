@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::table::{Resource, Sub, Table, Verbs};
 use registry::Erased;
+use schema::Schemas;
 
 use crate::rest::plain::Plain;
 
@@ -46,6 +47,7 @@ fn storage_path(group: &str, plural: &str) -> String {
 
 pub struct Catalog {
     pub table: Table,
+    pub schemas: Arc<Schemas>,
     by_plural: HashMap<(String, String, String), Arc<Kind>>,
 }
 
@@ -54,7 +56,7 @@ impl Catalog {
         let table = Table::builtin();
         let key = |row: &Resource| (row.group.to_string(), row.version.to_string(), row.plural.to_string());
         let by_plural = table.rows().iter().map(|row| (key(row), Arc::new(Kind::new(row)))).collect();
-        Self { table, by_plural }
+        Self { table, schemas: Schemas::builtin(), by_plural }
     }
 
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {

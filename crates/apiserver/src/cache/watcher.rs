@@ -77,6 +77,12 @@ impl Watcher {
         }
     }
 
+    /// Whether there is nothing that this watcher has yet to see.
+    pub fn is_drained(&self) -> bool {
+        let state = self.cache.state.read();
+        state.epoch == self.epoch && state.ring.end() == self.cursor
+    }
+
     fn poll(&mut self) -> Result<Vec<Arc<Event>>, WatchLost> {
         let state = self.cache.state.read();
         let lost = WatchLost { asked: self.after, oldest: state.ring.floor() };

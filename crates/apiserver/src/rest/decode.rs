@@ -3,9 +3,10 @@
 use api::ApiError;
 use api::meta;
 use api::table::Resource;
+use schema::{FieldValidation, Gvk};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::options::FieldValidation;
 use crate::catalog::Catalog;
 use crate::http::body::{self, Encoding};
 use crate::http::request::Request;
@@ -36,6 +37,15 @@ pub fn yaml_to_json(bytes: &[u8]) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(&value).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
+/// What a body says it is; the rest is not looked at.
+#[derive(Default, Deserialize)]
+struct TypeMeta {
+    #[serde(default, rename = "apiVersion")]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+}
+
 pub fn from_json(
     catalog: &Catalog,
     request: &Request,
@@ -43,13 +53,19 @@ pub fn from_json(
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<Value, ApiError> {
-    let parsed: Value = serde_json::from_slice(bytes).map_err(|error| unrecognized(row, bytes, &error.to_string()))?;
-    if !parsed.is_object() {
-        return Err(unrecognized(row, bytes, "couldn't get version/kind; json parse error: json: cannot unmarshal into Go value"));
-    }
-    check_kind(catalog, row, &parsed)?;
-    let mut object = strict(request, row, parsed, bytes, validation)?;
-    meta::set_type(&mut object, row);
+    let given: TypeMeta = serde_json::from_slice(bytes).map_err(|error| {
+        unrecognized(row, bytes, &format!("couldn't get version/kind; json parse error: {error}"))
+    })?;
+    check_kind(catalog, row, &given)?;
+    let expected = Gvk::new(&row.group, &row.version, &row.kind);
+    let Some(node) = catalog.schemas.get(&expected) else {
+        let mut object: Value =
+            serde_json::from_slice(bytes).map_err(|error| unrecognized(row, bytes, &error.to_string()))?;
+        meta::set_type(&mut object, row);
+        return Ok(object);
+    };
+    let (object, warnings) = schema::decode_json(bytes, &expected, node, validation)?;
+    warnings.into_iter().for_each(|w| request.warn(w));
     Ok(object)
 }
 
@@ -60,10 +76,10 @@ fn unrecognized(row: &Resource, bytes: &[u8], error: &str) -> ApiError {
     ApiError::bad_request(format!("the object provided is unrecognized (must be of type {}): {error} ({shown:?}{dots})", row.kind))
 }
 
-fn check_kind(catalog: &Catalog, row: &Resource, object: &Value) -> Result<(), ApiError> {
-    let kind = object["kind"].as_str().filter(|k| !k.is_empty()).unwrap_or(&row.kind);
+fn check_kind(catalog: &Catalog, row: &Resource, given: &TypeMeta) -> Result<(), ApiError> {
+    let kind = if given.kind.is_empty() { &row.kind } else { given.kind.as_str() };
     let expected = row.api_version();
-    let api_version = object["apiVersion"].as_str().filter(|v| !v.is_empty()).unwrap_or(&expected);
+    let api_version = if given.api_version.is_empty() { &expected } else { &given.api_version };
     if kind == row.kind && api_version == expected {
         return Ok(());
     }
@@ -80,16 +96,6 @@ fn check_kind(catalog: &Catalog, row: &Resource, object: &Value) -> Result<(), A
         format!("no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}")
     };
     Err(ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", row.kind)))
-}
-
-fn strict(
-    _request: &Request,
-    _row: &Resource,
-    parsed: Value,
-    _bytes: &[u8],
-    _validation: FieldValidation,
-) -> Result<Value, ApiError> {
-    Ok(parsed)
 }
 
 /// A value that does not fit its kind's type.

@@ -4,16 +4,9 @@ use api::field::{Error, Path};
 use api::{ApiError, ErrorList};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Preconditions};
 
-use crate::http::query::Query;
+use schema::FieldValidation;
 
-/// What to do about unknown and duplicate fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FieldValidation {
-    Ignore,
-    #[default]
-    Warn,
-    Strict,
-}
+use crate::http::query::Query;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WriteOptions {
@@ -26,18 +19,13 @@ impl WriteOptions {
     pub fn parse(query: &Query, kind: &str) -> Result<Self, ApiError> {
         let mut errors = ErrorList::new();
         let dry_run = dry_run(query.all("dryRun"), &mut errors);
-        let field_validation = match query.get("fieldValidation").unwrap_or_default() {
-            "" | "Warn" => FieldValidation::Warn,
-            "Ignore" => FieldValidation::Ignore,
-            "Strict" => FieldValidation::Strict,
-            other => {
-                let supported = ["Ignore", "Strict", "Warn"];
-                errors.push(Error::not_supported(&Path::new("fieldValidation"), other, &supported));
-                FieldValidation::Warn
-            }
-        };
-        if let Some(manager) = query.get("fieldManager").filter(|m| m.len() > MAX_MANAGER) {
-            let _ = manager;
+        let validation = query.get("fieldValidation").unwrap_or_default();
+        let field_validation = FieldValidation::parse(validation).unwrap_or_else(|| {
+            let supported = ["Ignore", "Strict", "Warn"];
+            errors.push(Error::not_supported(&Path::new("fieldValidation"), validation, &supported));
+            FieldValidation::Warn
+        });
+        if query.get("fieldManager").is_some_and(|m| m.len() > MAX_MANAGER) {
             errors.push(Error::too_long(&Path::new("fieldManager"), MAX_MANAGER));
         }
         refuse("meta.k8s.io", kind, &errors)?;

@@ -3,9 +3,10 @@
 use api::{ApiError, meta};
 use bytes::Bytes;
 use http::StatusCode;
+use schema::{FieldValidation, Schemas};
 use serde_json::Value;
 
-use super::options::{FieldValidation, WriteOptions};
+use super::options::WriteOptions;
 use super::update::{self, Rules, Target};
 use super::write::Writer;
 use super::{Call, decode, present};
@@ -50,7 +51,7 @@ impl Patch {
         }
     }
 
-    pub fn apply(&self, kind: &Kind, old: &Value) -> Result<Value, ApiError> {
+    pub fn apply(&self, schemas: &Schemas, kind: &Kind, old: &Value) -> Result<Value, ApiError> {
         let gr = kind.row.group_resource();
         let mut new = old.clone();
         match self {
@@ -58,7 +59,7 @@ impl Patch {
                 ApiError::new(422, "Invalid", format!("the server rejected our request due to an error in our request: {e}"))
             })?,
             Self::Merge(patch) => json_patch::merge(&mut new, patch),
-            Self::Strategic(patch) => new = strategic(kind, &new, patch)?,
+            Self::Strategic(patch) => new = strategic(schemas, kind, &new, patch)?,
         }
         if !new.is_object() {
             return Err(ApiError::bad_request(format!("the patch does not leave an object of {gr}")));
@@ -67,11 +68,12 @@ impl Patch {
     }
 }
 
-fn strategic(kind: &Kind, old: &Value, patch: &Value) -> Result<Value, ApiError> {
-    let _ = kind;
-    let mut new = old.clone();
-    json_patch::merge(&mut new, patch);
-    Ok(new)
+fn strategic(schemas: &Schemas, kind: &Kind, old: &Value, patch: &Value) -> Result<Value, ApiError> {
+    let row = &kind.row;
+    match schemas.kind(&row.group, &row.version, &row.kind) {
+        Some(node) => Ok(schema::strategic_merge(old, patch, node)?),
+        None => Err(ApiError::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH])),
+    }
 }
 
 pub async fn patch(call: &Call<'_>, status: bool) -> Result<Reply, ApiError> {
@@ -103,7 +105,7 @@ pub async fn read(call: &Call<'_>) -> Result<Patch, ApiError> {
 /// The patched object, checked as an object that a client sent would be.
 pub fn patched(call: &Call<'_>, patch: &Patch, old: &Value, validation: FieldValidation) -> Result<Value, ApiError> {
     let Call { api, kind, request } = call;
-    let new = patch.apply(kind, old)?;
+    let new = patch.apply(&api.catalog.schemas, kind, old)?;
     let bytes = serde_json::to_vec(&new).map_err(|e| ApiError::bad_request(e.to_string()))?;
     let new = decode::from_json(&api.catalog, request, &kind.row, &bytes, validation)?;
     update::check_name(&new, meta::name(old))?;

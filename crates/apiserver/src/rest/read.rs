@@ -220,9 +220,7 @@ fn expired(call: &Call<'_>, start: &str, base: &str) -> ApiError {
         return error;
     }
     let token = Continue { v: "meta.k8s.io/v1".to_owned(), rv: call.api.caches.revision(), start: format!("{after}\0") };
-    let mut status = error.into_status();
-    status.metadata.continue_ = Some(token.encode());
-    ApiError::from_status(status)
+    error.with_continue(token.encode())
 }
 
 fn write(call: &Call<'_>, page: Page) -> Result<Reply, ApiError> {
