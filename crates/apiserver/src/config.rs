@@ -135,11 +135,14 @@ impl Flags {
         ensure!(self.max_requests_inflight > 0, "--max-requests-inflight must be positive");
         ensure!(self.max_mutating_requests_inflight > 0, "--max-mutating-requests-inflight must be positive");
         ensure!(self.request_timeout > Duration::ZERO, "--request-timeout must be positive");
-        for file in [&self.client_ca_file, &self.tls_cert_file, &self.tls_private_key_file, &self.kubelet_client_certificate] {
+        for file in
+            [&self.client_ca_file, &self.tls_cert_file, &self.tls_private_key_file, &self.kubelet_client_certificate]
+        {
             read(file)?;
         }
         let issuer = self.service_account_issuer[0].clone();
-        let audiences = if self.api_audiences.is_empty() { self.service_account_issuer.clone() } else { self.api_audiences };
+        let audiences =
+            if self.api_audiences.is_empty() { self.service_account_issuer.clone() } else { self.api_audiences };
         let named = |file: &PathBuf| Ok((file.display().to_string(), read(file)?));
         Ok(Config {
             store,
@@ -242,9 +245,15 @@ mod tests {
     fn flags_that_make_no_sense_are_refused() {
         let check = |extra: &[&str], expected: &str| {
             let base = [
-                "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--client-ca-file=/dev/null",
-                "--tls-cert-file=/dev/null", "--tls-private-key-file=/dev/null", "--kubelet-client-certificate=/dev/null",
-                "--kubelet-client-key=/dev/null", "--service-account-issuer=x", "--service-account-key-file=/dev/null",
+                "kube-apiserver",
+                "--etcd-servers=http://127.0.0.1:2379",
+                "--client-ca-file=/dev/null",
+                "--tls-cert-file=/dev/null",
+                "--tls-private-key-file=/dev/null",
+                "--kubelet-client-certificate=/dev/null",
+                "--kubelet-client-key=/dev/null",
+                "--service-account-issuer=x",
+                "--service-account-key-file=/dev/null",
                 "--service-account-signing-key-file=/dev/null",
             ];
             let flags = Flags::try_parse_from(base.iter().chain(extra)).map_err(|e| e.to_string());

@@ -74,7 +74,10 @@ pub fn handle(api: &Arc<Api>, request: &Request) -> Result<Reply, ApiError> {
             }
         }
         [".well-known", "openid-configuration"] => Reply::ok(&openid(api)),
-        ["openid", "v1", "jwks"] => Reply { content_type: HeaderValue::from_static("application/jwk-set+json"), ..Reply::ok(&api.tokens.jwks()) },
+        ["openid", "v1", "jwks"] => Reply {
+            content_type: HeaderValue::from_static("application/jwk-set+json"),
+            ..Reply::ok(&api.tokens.jwks())
+        },
         _ => Reply::not_found(),
     })
 }
@@ -94,7 +97,10 @@ fn health(api: &Api, request: &Request, path: &str) -> Option<Reply> {
         if endpoint == "/metrics" {
             return Some(Reply::not_found());
         }
-        let Some(line) = body.lines().find(|l| l.get(3..).is_some_and(|l| l.strip_prefix(check).is_some_and(|r| r.starts_with(' ')))) else {
+        let Some(line) = body
+            .lines()
+            .find(|l| l.get(3..).is_some_and(|l| l.strip_prefix(check).is_some_and(|r| r.starts_with(' '))))
+        else {
             return Some(Reply::not_found());
         };
         code = if line.starts_with("[+]") { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
@@ -104,7 +110,12 @@ fn health(api: &Api, request: &Request, path: &str) -> Option<Reply> {
 }
 
 fn index(catalog: &Catalog) -> Value {
-    let mut paths = vec!["/.well-known/openid-configuration".to_owned(), "/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    let mut paths = vec![
+        "/.well-known/openid-configuration".to_owned(),
+        "/api".to_owned(),
+        "/api/v1".to_owned(),
+        "/apis".to_owned(),
+    ];
     let mut groups = Vec::new();
     for (group, version) in catalog.table.group_versions().into_iter().filter(|(g, _)| !g.is_empty()) {
         if !groups.contains(&group) {
@@ -113,7 +124,8 @@ fn index(catalog: &Catalog) -> Value {
         }
         paths.push(format!("/apis/{group}/{version}"));
     }
-    let other = ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
+    let other =
+        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
     paths.extend(other.map(str::to_owned));
     paths.sort();
     json!({"paths": paths})
@@ -144,7 +156,9 @@ fn discover(api: &Api, request: &Request, legacy: bool) -> Reply {
     let shapes = [("v=v2", Aggregated::V2, AGGREGATED_V2), ("v=v2beta1", Aggregated::V2Beta1, AGGREGATED_V2_BETA1)];
     for clause in accept.split(',') {
         let parts: Vec<&str> = clause.split(';').collect();
-        if !(parts.contains(&"as=APIGroupDiscoveryList") && parts.contains(&"g=apidiscovery.k8s.io")) || parts[0] != JSON {
+        if !(parts.contains(&"as=APIGroupDiscoveryList") && parts.contains(&"g=apidiscovery.k8s.io"))
+            || parts[0] != JSON
+        {
             continue;
         }
         if let Some((_, shape, content_type)) = shapes.iter().find(|(version, ..)| parts.contains(version)) {
@@ -182,7 +196,8 @@ fn document(request: &Request, document: &Document, hash: Option<&str>) -> Reply
 
 fn openid(api: &Api) -> Value {
     let issuer = api.tokens.issuer();
-    let jwks = format!("https://{}/openid/v1/jwks", std::net::SocketAddr::new(api.config.advertise, api.config.bind.port()));
+    let jwks =
+        format!("https://{}/openid/v1/jwks", std::net::SocketAddr::new(api.config.advertise, api.config.bind.port()));
     json!({
         "issuer": issuer,
         "jwks_uri": jwks,

@@ -21,7 +21,11 @@ pub fn encode(object: &Value) -> Vec<u8> {
     write(&mut out, object.get("apiVersion").unwrap_or(&Value::String(String::new())));
     out.extend_from_slice(b",\"metadata\":{");
     let metadata = object.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
-    members(&mut out, metadata.iter().filter(|(k, v)| *k != "resourceVersion" && *k != "selfLink" && !v.is_null()), true);
+    members(
+        &mut out,
+        metadata.iter().filter(|(k, v)| *k != "resourceVersion" && *k != "selfLink" && !v.is_null()),
+        true,
+    );
     out.push(b'}');
     members(&mut out, object.iter().filter(|(k, _)| !matches!(k.as_str(), "kind" | "apiVersion" | "metadata")), false);
     out.push(b'}');
@@ -154,7 +158,10 @@ mod tests {
             &json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": "x", "resourceVersion": "3"}, "data": {"metadata": {}}}),
             r#"{"kind":"A","apiVersion":"v1","metadata":{"resourceVersion":"7","name":"x"},"data":{"metadata":{}}}"#,
         );
-        check(&json!({"apiVersion": "v1", "kind": "A"}), r#"{"kind":"A","apiVersion":"v1","metadata":{"resourceVersion":"7"}}"#);
+        check(
+            &json!({"apiVersion": "v1", "kind": "A"}),
+            r#"{"kind":"A","apiVersion":"v1","metadata":{"resourceVersion":"7"}}"#,
+        );
     }
 
     #[test]

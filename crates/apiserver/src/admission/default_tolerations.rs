@@ -19,7 +19,9 @@ fn add(pod: &mut Value) {
     let covered = |taint: &str| {
         given.iter().any(|t| {
             let text = |f: &str| t.get(f).and_then(Value::as_str).unwrap_or_default();
-            matches!(text("key"), "" | "*") && text("operator") == "Exists" && matches!(text("effect"), "" | "NoExecute")
+            matches!(text("key"), "" | "*")
+                && text("operator") == "Exists"
+                && matches!(text("effect"), "" | "NoExecute")
                 || text("key") == taint && matches!(text("effect"), "" | "NoExecute")
         })
     };

@@ -34,8 +34,7 @@ fn check_node(a: &Attributes<'_>, object: &Value, node: &str) -> Result<(), ApiE
     }
     let (before, after) = (meta::labels(old), meta::labels(object));
     let changed = before.keys().chain(after.keys()).filter(|k| before.get(*k) != after.get(*k));
-    let mut restricted: Vec<&str> =
-        changed.filter(|k| is_restricted(k)).map(String::as_str).collect();
+    let mut restricted: Vec<&str> = changed.filter(|k| is_restricted(k)).map(String::as_str).collect();
     restricted.sort_unstable();
     restricted.dedup();
     if restricted.is_empty() {
@@ -53,9 +52,10 @@ fn is_restricted(label: &str) -> bool {
 fn check_pod(a: &Attributes<'_>, object: &Value, node: &str) -> Result<(), ApiError> {
     let name = meta::name(object);
     match a.operation {
-        Operation::Create if meta::annotation(object, MIRROR).is_none() => {
-            Err(a.refuse(name, &format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods")))
-        }
+        Operation::Create if meta::annotation(object, MIRROR).is_none() => Err(a.refuse(
+            name,
+            &format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"),
+        )),
         Operation::Create if references_secrets(object) => {
             Err(a.refuse(name, "a mirror pod may not reference service accounts, secrets or config maps"))
         }
@@ -67,7 +67,8 @@ fn check_pod(a: &Attributes<'_>, object: &Value, node: &str) -> Result<(), ApiEr
 fn references_secrets(pod: &Value) -> bool {
     let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
     let named = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str).is_some_and(|n| !n.is_empty());
-    let reads = |v: &Value| ["secret", "configMap", "persistentVolumeClaim", "projected"].iter().any(|k| v.get(k).is_some());
+    let reads =
+        |v: &Value| ["secret", "configMap", "persistentVolumeClaim", "projected"].iter().any(|k| v.get(k).is_some());
     named || volumes.is_some_and(|v| v.iter().any(reads))
 }
 

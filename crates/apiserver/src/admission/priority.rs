@@ -18,8 +18,22 @@ pub fn admit(a: &Attributes<'_>, pod: &mut Value) -> Result<(), ApiError> {
     if let (Some(class), true) = (&class, given.is_empty()) {
         pod["spec"]["priorityClassName"] = meta::name(class).into();
     }
-    set(a, pod, "priority", "the integer value of priority", value.into(), "must not be provided in pod spec; priority admission controller computed")?;
-    set(a, pod, "preemptionPolicy", "the string value of PreemptionPolicy", policy.into(), "must not be provided in pod spec; priority admission controller computed")
+    set(
+        a,
+        pod,
+        "priority",
+        "the integer value of priority",
+        value.into(),
+        "must not be provided in pod spec; priority admission controller computed",
+    )?;
+    set(
+        a,
+        pod,
+        "preemptionPolicy",
+        "the string value of PreemptionPolicy",
+        policy.into(),
+        "must not be provided in pod spec; priority admission controller computed",
+    )
 }
 
 /// Sets what the class says; a pod that already says something else is refused.

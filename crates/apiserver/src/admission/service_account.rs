@@ -134,6 +134,10 @@ mod tests {
         let check = |pod: Value, account: Value, expected| assert_eq!(automounts(&pod, &account), expected);
         check(json!({}), json!({}), true);
         check(json!({}), json!({"automountServiceAccountToken": false}), false);
-        check(json!({"spec": {"automountServiceAccountToken": true}}), json!({"automountServiceAccountToken": false}), true);
+        check(
+            json!({"spec": {"automountServiceAccountToken": true}}),
+            json!({"automountServiceAccountToken": false}),
+            true,
+        );
     }
 }

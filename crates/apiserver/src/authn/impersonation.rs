@@ -97,8 +97,10 @@ mod tests {
         headers.append(GROUP, HeaderValue::from_static("g2"));
         headers.append("impersonate-extra-scopes%2fa", HeaderValue::from_static("x"));
         let wanted = wanted(&headers).expect("a user").expect("impersonates");
-        let asked: Vec<String> =
-            asked(&wanted).iter().map(|a| format!("{}/{} {} {}", a.resource, a.subresource, a.namespace, a.name)).collect();
+        let asked: Vec<String> = asked(&wanted)
+            .iter()
+            .map(|a| format!("{}/{} {} {}", a.resource, a.subresource, a.namespace, a.name))
+            .collect();
         assert_eq!(asked, ["serviceaccounts/ ns sa", "groups/  g1", "groups/  g2", "userextras/scopes/a  x"]);
         assert_eq!(complete(wanted).groups, ["g1", "g2", AUTHENTICATED]);
     }

@@ -53,17 +53,19 @@ impl User {
 }
 
 /// Names the user of a request.
-pub async fn authenticate(
-    certificate: Option<&User>,
-    headers: &HeaderMap,
-    tokens: &Tokens,
-) -> Result<User, ApiError> {
+pub async fn authenticate(certificate: Option<&User>, headers: &HeaderMap, tokens: &Tokens) -> Result<User, ApiError> {
     let mut user = match bearer(headers) {
         _ if certificate.is_some() => certificate.cloned().unwrap_or_default(),
-        Some(token) => tokens.authenticate(token, &[]).await.map_err(|error| {
-            tracing::debug!(%error, "refused a bearer token");
-            ApiError::unauthorized()
-        })?.user,
+        Some(token) => {
+            tokens
+                .authenticate(token, &[])
+                .await
+                .map_err(|error| {
+                    tracing::debug!(%error, "refused a bearer token");
+                    ApiError::unauthorized()
+                })?
+                .user
+        }
         None => return Ok(User::anonymous()),
     };
     if !user.in_group(AUTHENTICATED) {

@@ -201,7 +201,13 @@ impl Tokens {
     }
 
     /// The one place that signs.
-    pub fn sign(&self, private: Private, audiences: Vec<String>, now: Timestamp, seconds: i64) -> Result<String, Error> {
+    pub fn sign(
+        &self,
+        private: Private,
+        audiences: Vec<String>,
+        now: Timestamp,
+        seconds: i64,
+    ) -> Result<String, Error> {
         let issued = now.as_second();
         let claims = Claims {
             aud: audiences,

@@ -120,7 +120,7 @@ fn cluster_binding(name: &str, role: &str, given: &[&str]) -> ClusterRoleBinding
 }
 
 fn role_ref(kind: &str, name: &str) -> RoleRef {
-    RoleRef { api_group: API_GROUP.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
+    RoleRef { api_group: Some(API_GROUP.to_owned()), kind: kind.to_owned(), name: name.to_owned() }
 }
 
 fn metadata(name: &str, namespace: Option<&str>) -> ObjectMeta {

@@ -67,7 +67,9 @@ fn missing(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<String> {
         wanted.iter().flat_map(rules::atoms).filter(|atom| !rules::covers(owned, atom)).collect();
     let mut joined: Vec<PolicyRule> = Vec::new();
     for atom in uncovered {
-        let same = |r: &&mut PolicyRule| PolicyRule { verbs: Vec::new(), ..(**r).clone() } == PolicyRule { verbs: Vec::new(), ..atom.clone() };
+        let same = |r: &&mut PolicyRule| {
+            PolicyRule { verbs: Vec::new(), ..(**r).clone() } == PolicyRule { verbs: Vec::new(), ..atom.clone() }
+        };
         match joined.iter_mut().find(same) {
             Some(rule) => rule.verbs.extend(atom.verbs),
             None => joined.push(atom),
@@ -88,7 +90,8 @@ fn words(rule: &PolicyRule) -> String {
         ("ResourceNames", rule.resource_names.as_deref().unwrap_or_default()),
         ("Verbs", rule.verbs.as_slice()),
     ];
-    let parts = lists.iter().filter(|(_, items)| !items.is_empty()).map(|(name, items)| format!("{name}:[{}]", list(items)));
+    let parts =
+        lists.iter().filter(|(_, items)| !items.is_empty()).map(|(name, items)| format!("{name}:[{}]", list(items)));
     format!("{{{}}}", parts.collect::<Vec<_>>().join(", "))
 }
 

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::bootstrap::{self, AUTOUPDATE};
 use super::rules;
 use crate::authn::User;
+use crate::rest::create;
 use crate::rest::update::{self, Rules, Target};
 use crate::rest::write::{self, Writer};
-use crate::rest::create;
 use crate::state::Api;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -137,7 +137,8 @@ async fn aggregate_all(api: &Api) -> Result<(), ApiError> {
 
 /// The rules of every role that the aggregation selects, by name, each once.
 fn gathered(role: &ClusterRole, all: &[ClusterRole]) -> Vec<PolicyRule> {
-    let selectors = role.aggregation_rule.as_ref().and_then(|a| a.cluster_role_selectors.as_deref()).unwrap_or_default();
+    let selectors =
+        role.aggregation_rule.as_ref().and_then(|a| a.cluster_role_selectors.as_deref()).unwrap_or_default();
     let mut rules: Vec<PolicyRule> = Vec::new();
     for selector in selectors {
         let Ok(selector) = api::selector::Selector::from_label_selector(Some(selector)) else { continue };

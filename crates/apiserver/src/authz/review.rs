@@ -58,7 +58,10 @@ fn validate(review: &Value, whose: Whose, namespace: &str) -> ErrorList {
         )),
         _ => {}
     }
-    if whose != Whose::Own && spec["user"].as_str().unwrap_or_default().is_empty() && strings(&spec["groups"]).is_empty() {
+    if whose != Whose::Own
+        && spec["user"].as_str().unwrap_or_default().is_empty()
+        && strings(&spec["groups"]).is_empty()
+    {
         let why = "at least one of user or group must be specified";
         errors.push(Error::invalid(&path.child("user"), spec["user"].as_str().unwrap_or_default(), why));
     }
@@ -118,7 +121,8 @@ pub async fn rules(call: &Call<'_>) -> Result<Reply, ApiError> {
 
 fn everything() -> [PolicyRule; 2] {
     let all = || vec!["*".to_owned()];
-    let resources = PolicyRule { verbs: all(), api_groups: Some(all()), resources: Some(all()), ..PolicyRule::default() };
+    let resources =
+        PolicyRule { verbs: all(), api_groups: Some(all()), resources: Some(all()), ..PolicyRule::default() };
     [resources, PolicyRule { verbs: all(), non_resource_urls: Some(all()), ..PolicyRule::default() }]
 }
 

@@ -30,9 +30,9 @@ pub struct Caches {
 
 impl Caches {
     /// The future must be driven: it reads the store's revision for those who wait for it.
-    pub fn new(kinds: impl Iterator<Item = Arc<Kind>>, store: Store) -> (Arc<Self>, impl Future<Output = ()>) {
+    pub fn new(kinds: Vec<Arc<Kind>>, store: Store) -> (Arc<Self>, impl Future<Output = ()>) {
         let (ask, asked) = mpsc::channel(MAX_WAITERS);
-        let by_path = kinds.map(|kind| (kind.storage_path.clone(), Arc::new(Cache::new(kind)))).collect();
+        let by_path = kinds.into_iter().map(|kind| (kind.storage_path.clone(), Arc::new(Cache::new(kind)))).collect();
         let caches = Self {
             by_path,
             progress: watch::Sender::new(0),
@@ -94,7 +94,9 @@ impl Caches {
     /// Waits until everything committed before this call is in the caches.
     pub async fn fresh(&self) -> Result<u64, ApiError> {
         let (tx, rx) = oneshot::channel();
-        self.ask.try_send(tx).map_err(|_| ApiError::too_many_requests("too many requests, please try again later", 1))?;
+        self.ask
+            .try_send(tx)
+            .map_err(|_| ApiError::too_many_requests("too many requests, please try again later", 1))?;
         let revision = rx.await.map_err(|_| ApiError::service_unavailable("the server is shutting down"))?;
         let revision = revision.map_err(|e| {
             tracing::warn!(error = %e, "reading the store's revision");
@@ -132,10 +134,7 @@ impl Caches {
 }
 
 /// Answers everyone who asked before a read of the store began with that one read.
-async fn answer_revisions(
-    store: Store,
-    mut asked: mpsc::Receiver<oneshot::Sender<Result<u64, Arc<store::Error>>>>,
-) {
+async fn answer_revisions(store: Store, mut asked: mpsc::Receiver<oneshot::Sender<Result<u64, Arc<store::Error>>>>) {
     let mut waiting = Vec::new();
     while asked.recv_many(&mut waiting, MAX_WAITERS).await > 0 {
         let answer = store.revision().await.map_err(Arc::new);

@@ -105,7 +105,9 @@ impl Caches {
     fn apply_all(&self, prefix: &str, batch: Vec<Change>) {
         let mut run: Option<(&Arc<super::Cache>, Vec<RawChange>)> = None;
         for change in batch {
-            let Some((cache, key)) = change.key().strip_prefix(prefix).and_then(|key| self.route(key)) else { continue };
+            let Some((cache, key)) = change.key().strip_prefix(prefix).and_then(|key| self.route(key)) else {
+                continue;
+            };
             let raw = RawChange { key: key.to_owned(), revision: change.revision(), value: None };
             let raw = match change {
                 Change::Put(stored) => RawChange { value: Some(stored.value), ..raw },

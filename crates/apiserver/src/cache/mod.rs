@@ -20,7 +20,7 @@ use tokio::sync::watch;
 pub use caches::Caches;
 pub use entry::{Entry, Event};
 pub use selection::Selection;
-pub use watcher::{Start, Watcher, WatchLost};
+pub use watcher::{Start, WatchLost, Watcher};
 
 use crate::catalog::Kind;
 use crate::object::EventType;
@@ -89,8 +89,7 @@ impl Cache {
 
     /// Everything in a namespace (all namespaces when empty).
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<Entry>> {
-        let selection = Selection { namespace: namespace.to_owned(), ..Selection::default() };
-        self.list(&selection, None, 0).items
+        self.list(&Selection::within(namespace), None, 0).items
     }
 
     /// What the selection takes, in key order after `after`, at most `limit` (0: all).

@@ -37,6 +37,11 @@ impl Default for Selection {
 }
 
 impl Selection {
+    /// Everything in a namespace.
+    pub fn within(namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), ..Self::default() }
+    }
+
     pub fn parse(row: &Resource, namespace: &str, query: &Query) -> Result<Self, ApiError> {
         let labels = query.get("labelSelector").unwrap_or_default();
         let labels = Selector::parse(labels).map_err(|e| ApiError::bad_request(e.to_string()))?;

@@ -47,7 +47,9 @@ impl Watcher {
         let (cursor, after, initial) = match start {
             Start::Now => {
                 let prefix = selection.key_prefix();
-                let range = state.objects.range::<str, _>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded));
+                let range = state
+                    .objects
+                    .range::<str, _>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded));
                 let within = range.take_while(|o| o.0.key.starts_with(&prefix));
                 let initial = within.filter(|o| selection.matches(&o.0)).map(|o| o.0.clone()).collect();
                 (state.ring.end(), 0, initial)

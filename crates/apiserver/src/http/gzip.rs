@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out() {
-        let pieces: Vec<Bytes> = (0..20_000_u32).map(|i| Bytes::from(format!("{}", i.wrapping_mul(2_654_435_761)))).collect();
+        let pieces: Vec<Bytes> =
+            (0..20_000_u32).map(|i| Bytes::from(format!("{}", i.wrapping_mul(2_654_435_761)))).collect();
         let mut body = GzipBody::new(pieces.clone().into_iter());
         let mut packed = Vec::new();
         while let Some(block) = body.block().expect("compresses") {

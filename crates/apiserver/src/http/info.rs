@@ -24,11 +24,8 @@ pub struct RequestInfo {
 impl RequestInfo {
     pub fn parse(method: &Method, path: &str, query: &Query) -> Self {
         let mut info = Self { path: path.to_owned(), verb: method.as_str().to_ascii_lowercase(), ..Self::default() };
-        let parts: Vec<String> = path
-            .trim_matches('/')
-            .split('/')
-            .map(|p| percent_decode_str(p).decode_utf8_lossy().into_owned())
-            .collect();
+        let parts: Vec<String> =
+            path.trim_matches('/').split('/').map(|p| percent_decode_str(p).decode_utf8_lossy().into_owned()).collect();
         let rest = match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["api", version, _, ..] => {
                 version.clone_into(&mut info.version);
@@ -97,8 +94,7 @@ impl RequestInfo {
 
     /// Watches and streams have no deadline and no place in the inflight count.
     pub fn is_long_running(&self) -> bool {
-        self.verb == "watch"
-            || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+        self.verb == "watch" || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
     }
 }
 

@@ -34,7 +34,9 @@ impl Query {
 
     pub fn integer(&self, key: &str) -> Result<Option<i64>, ApiError> {
         let Some(text) = self.filled(key) else { return Ok(None) };
-        let parsed = text.parse().map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
+        let parsed = text
+            .parse()
+            .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
         Ok(Some(parsed))
     }
 }

@@ -162,7 +162,12 @@ impl Reply {
 }
 
 /// The one place that writes a response.
-pub fn respond(result: Result<Reply, ApiError>, accept: Accept, audit_id: &HeaderValue, warnings: &[String]) -> Response<Body> {
+pub fn respond(
+    result: Result<Reply, ApiError>,
+    accept: Accept,
+    audit_id: &HeaderValue,
+    warnings: &[String],
+) -> Response<Body> {
     let mut reply = result.unwrap_or_else(|error| Reply::failure(&error));
     reshape(&mut reply, accept);
     let (body, gzipped) = body(reply.payload, accept.gzip);

@@ -82,11 +82,7 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, peer: SocketAddr) 
     }
 }
 
-async fn connection(
-    stream: TlsStream<TcpStream>,
-    chain: Arc<Chain>,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
+async fn connection(stream: TlsStream<TcpStream>, chain: Arc<Chain>, watcher: hyper_util::server::graceful::Watcher) {
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).map(|c| c.clone().into_owned());
     let user: Option<Arc<User>> = certificate.as_ref().and_then(x509::user).map(Arc::new);
     let certificate = Arc::new(certificate);

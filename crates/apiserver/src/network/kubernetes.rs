@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::authn::User;
+use crate::rest::create;
 use crate::rest::update::{self, Rules, Target};
 use crate::rest::write::{self, Writer};
-use crate::rest::create;
 use crate::state::Api;
 
 const NAMESPACES: &[&str] = &["kube-system", "kube-public", "kube-node-lease", "default"];
@@ -26,8 +26,16 @@ pub async fn bootstrap(api: &Api) -> Result<(), ApiError> {
     }
     api.caches.fresh().await?;
     for (name, value, what) in [
-        ("system-node-critical", 2_000_001_000_i64, "Used for system critical pods that must not be moved from their current node."),
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
+        (
+            "system-node-critical",
+            2_000_001_000_i64,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
     ] {
         let class = json!({
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,

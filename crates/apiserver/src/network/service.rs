@@ -37,12 +37,13 @@ pub struct Allocated {
     taken: Vec<Number>,
     given_up: Vec<Number>,
     kept: bool,
+    dry_run: bool,
 }
 
 impl Allocated {
     /// The write went through.
     pub fn keep(mut self) {
-        self.kept = true;
+        self.kept = !self.dry_run;
     }
 }
 
@@ -123,7 +124,7 @@ impl Services {
     ) -> Result<Allocated, ApiError> {
         let _ = api;
         let mut allocated =
-            Allocated { pools: self.pools.clone(), taken: Vec::new(), given_up: Vec::new(), kept: false };
+            Allocated { pools: self.pools.clone(), taken: Vec::new(), given_up: Vec::new(), kept: false, dry_run };
         if !kind.is("", "services") || !service.get("spec").is_some_and(Value::is_object) {
             return Ok(allocated);
         }
@@ -206,13 +207,17 @@ fn settle(service: &mut Value, old: Option<&Value>) {
     // Absent in an update means unchanged, as long as the old service had an address.
     if let Some(old) = old.map(|o| &o["spec"]).filter(|o| o["type"] != "ExternalName") {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
-            if spec[field].is_null() && !old[field].is_null() && (field != "healthCheckNodePort" || spec["type"] == "LoadBalancer") {
+            if spec[field].is_null()
+                && !old[field].is_null()
+                && (field != "healthCheckNodePort" || spec["type"] == "LoadBalancer")
+            {
                 spec[field] = old[field].clone();
             }
         }
         keep_ports(spec, old);
     }
-    match (spec["clusterIP"].as_str().unwrap_or_default().to_owned(), spec["clusterIPs"][0].as_str().map(str::to_owned)) {
+    match (spec["clusterIP"].as_str().unwrap_or_default().to_owned(), spec["clusterIPs"][0].as_str().map(str::to_owned))
+    {
         (ip, None) if !ip.is_empty() => spec["clusterIPs"] = json!([ip]),
         (ip, Some(first)) if ip.is_empty() => spec["clusterIP"] = first.into(),
         _ => {}
@@ -297,7 +302,9 @@ fn allocate_ports(
                 allocated.taken.push(Number::Port(given));
                 own.push(given);
             }
-            Err(allocator::Error::Taken) => errors.push(Error::invalid(&path, given, "provided port is already allocated")),
+            Err(allocator::Error::Taken) => {
+                errors.push(Error::invalid(&path, given, "provided port is already allocated"))
+            }
             Err(_) => errors.push(Error::invalid(&path, given, "provided port is not in the valid range")),
         }
     }
@@ -311,7 +318,12 @@ fn numbers(service: &Value) -> Vec<Number> {
     let ports = ports.filter_map(|p| p["nodePort"].as_u64()).filter(|n| *n > 0).filter_map(|n| u32::try_from(n).ok());
     let mut all: Vec<Number> = ip.into_iter().chain(ports.map(Number::Port)).collect();
     let mut seen = Vec::new();
-    all.retain(|n| !seen.contains(n) && { seen.push(*n); true });
+    all.retain(|n| {
+        !seen.contains(n) && {
+            seen.push(*n);
+            true
+        }
+    });
     all
 }
 

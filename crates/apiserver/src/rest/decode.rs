@@ -31,9 +31,10 @@ pub async fn object(
 }
 
 pub fn yaml_to_json(bytes: &[u8]) -> Result<Vec<u8>, ApiError> {
-    let text = std::str::from_utf8(bytes).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
-    let value: Value = daemon::config::yaml(text)
-        .map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
+    let value: Value =
+        daemon::config::yaml(text).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
     serde_json::to_vec(&value).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
@@ -53,9 +54,8 @@ pub fn from_json(
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<Value, ApiError> {
-    let given: TypeMeta = serde_json::from_slice(bytes).map_err(|error| {
-        unrecognized(row, bytes, &format!("couldn't get version/kind; json parse error: {error}"))
-    })?;
+    let given: TypeMeta = serde_json::from_slice(bytes)
+        .map_err(|error| unrecognized(row, bytes, &format!("couldn't get version/kind; json parse error: {error}")))?;
     check_kind(catalog, row, &given)?;
     let expected = Gvk::new(&row.group, &row.version, &row.kind);
     let Some(node) = catalog.schemas.get(&expected) else {
@@ -73,14 +73,17 @@ fn unrecognized(row: &Resource, bytes: &[u8], error: &str) -> ApiError {
     const SHOWN: usize = 30;
     let shown: String = String::from_utf8_lossy(bytes).chars().take(SHOWN).collect();
     let dots = if bytes.len() > SHOWN { " ..." } else { "" };
-    ApiError::bad_request(format!("the object provided is unrecognized (must be of type {}): {error} ({shown:?}{dots})", row.kind))
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {error} ({shown:?}{dots})",
+        row.kind
+    ))
 }
 
 fn check_kind(catalog: &Catalog, row: &Resource, given: &TypeMeta) -> Result<(), ApiError> {
     let kind = if given.kind.is_empty() { &row.kind } else { given.kind.as_str() };
     let expected = row.api_version();
     let api_version = if given.api_version.is_empty() { &expected } else { &given.api_version };
-    if kind == row.kind && api_version == expected {
+    if kind == row.kind && *api_version == expected {
         return Ok(());
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));

@@ -43,7 +43,12 @@ pub async fn delete(call: &Call<'_>) -> Result<Reply, ApiError> {
 /// Kinds whose deletion answers with the object and not with a Status.
 fn returns_object(kind: &Kind) -> bool {
     const KINDS: &[&str] = &[
-        "pods", "podtemplates", "persistentvolumes", "persistentvolumeclaims", "serviceaccounts", "resourcequotas",
+        "pods",
+        "podtemplates",
+        "persistentvolumes",
+        "persistentvolumeclaims",
+        "serviceaccounts",
+        "resourcequotas",
         "services",
     ];
     kind.row.group.is_empty() && KINDS.contains(&&*kind.row.plural)
@@ -260,7 +265,12 @@ mod tests {
         let orphan = Deletion { propagation: Propagation::Orphan, ..Deletion::default() };
         let held = json!({"metadata": {"name": "a", "finalizers": ["x/y", FOREGROUND]}});
         check("configmaps", held.clone(), orphan, (false, json!("2026-01-01T00:00:00Z"), json!(["x/y", ORPHAN])));
-        check("configmaps", held, Deletion::default(), (false, json!("2026-01-01T00:00:00Z"), json!(["x/y", FOREGROUND])));
+        check(
+            "configmaps",
+            held,
+            Deletion::default(),
+            (false, json!("2026-01-01T00:00:00Z"), json!(["x/y", FOREGROUND])),
+        );
         let namespace = json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["kubernetes"]}});
         check("namespaces", namespace, Deletion::default(), (false, json!("2026-01-01T00:00:00Z"), Value::Null));
     }

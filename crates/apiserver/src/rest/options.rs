@@ -82,7 +82,9 @@ impl Deletion {
                 .map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
             let kind = value["kind"].as_str().unwrap_or("DeleteOptions");
             if kind != "DeleteOptions" {
-                return Err(ApiError::bad_request(format!("decoded object cannot be converted to DeleteOptions: {kind}")));
+                return Err(ApiError::bad_request(format!(
+                    "decoded object cannot be converted to DeleteOptions: {kind}"
+                )));
             }
             if let Some(map) = value.as_object_mut() {
                 map.remove("kind");
@@ -150,7 +152,9 @@ mod tests {
         check("dryRun=All", Ok(true));
         check(
             "dryRun=Some",
-            Err(r#"CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: "Some": supported values: "All""#),
+            Err(
+                r#"CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: "Some": supported values: "All""#,
+            ),
         );
     }
 
@@ -160,7 +164,10 @@ mod tests {
         let body = r#"{"kind":"DeleteOptions","apiVersion":"v1","gracePeriodSeconds":0,"propagationPolicy":"Foreground",
             "preconditions":{"uid":"u"}}"#;
         let got = parse(body, "propagationPolicy=Orphan").expect("valid");
-        assert_eq!((got.propagation, got.grace_period_seconds, got.uid.as_deref()), (Propagation::Foreground, Some(0), Some("u")));
+        assert_eq!(
+            (got.propagation, got.grace_period_seconds, got.uid.as_deref()),
+            (Propagation::Foreground, Some(0), Some("u"))
+        );
         assert_eq!(parse("", "propagationPolicy=Orphan").expect("valid").propagation, Propagation::Orphan);
         assert_eq!(parse("{}", "").expect("valid").propagation, Propagation::Default);
         assert_eq!(parse(r#"{"propagationPolicy":"Maybe"}"#, "").expect_err("refused").code(), 422);

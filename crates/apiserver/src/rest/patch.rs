@@ -1,5 +1,6 @@
 //! PATCH: JSON patch, merge patch and strategic merge patch, applied to whatever the object is at that moment.
 
+use api::table::Resource;
 use api::{ApiError, meta};
 use bytes::Bytes;
 use http::StatusCode;
@@ -32,7 +33,11 @@ impl Patch {
         let undecodable = |e: serde_json::Error| ApiError::bad_request(format!("error decoding patch: {e}"));
         let object = || -> Result<Value, ApiError> {
             let patch: Value = serde_json::from_slice(bytes).map_err(undecodable)?;
-            if patch.is_object() { Ok(patch) } else { Err(ApiError::bad_request("error decoding patch: not an object")) }
+            if patch.is_object() {
+                Ok(patch)
+            } else {
+                Err(ApiError::bad_request("error decoding patch: not an object"))
+            }
         };
         match media_type {
             JSON_PATCH => {
@@ -52,24 +57,28 @@ impl Patch {
     }
 
     pub fn apply(&self, schemas: &Schemas, kind: &Kind, old: &Value) -> Result<Value, ApiError> {
-        let gr = kind.row.group_resource();
+        self.apply_to(schemas, &kind.row, old)
+    }
+
+    /// As `apply`, of a kind that is not stored itself (Scale).
+    pub fn apply_to(&self, schemas: &Schemas, row: &Resource, old: &Value) -> Result<Value, ApiError> {
         let mut new = old.clone();
         match self {
             Self::Json(patch) => json_patch::patch(&mut new, patch).map_err(|e| {
-                ApiError::new(422, "Invalid", format!("the server rejected our request due to an error in our request: {e}"))
+                let why = "the server rejected our request due to an error in our request";
+                ApiError::new(422, "Invalid", format!("{why}: {e}"))
             })?,
             Self::Merge(patch) => json_patch::merge(&mut new, patch),
-            Self::Strategic(patch) => new = strategic(schemas, kind, &new, patch)?,
+            Self::Strategic(patch) => new = strategic(schemas, row, &new, patch)?,
         }
         if !new.is_object() {
-            return Err(ApiError::bad_request(format!("the patch does not leave an object of {gr}")));
+            return Err(ApiError::bad_request(format!("the patch does not leave a {}", row.kind)));
         }
         Ok(new)
     }
 }
 
-fn strategic(schemas: &Schemas, kind: &Kind, old: &Value, patch: &Value) -> Result<Value, ApiError> {
-    let row = &kind.row;
+fn strategic(schemas: &Schemas, row: &Resource, old: &Value, patch: &Value) -> Result<Value, ApiError> {
     match schemas.kind(&row.group, &row.version, &row.kind) {
         Some(node) => Ok(schema::strategic_merge(old, patch, node)?),
         None => Err(ApiError::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH])),

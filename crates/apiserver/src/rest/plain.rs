@@ -16,7 +16,8 @@ impl Erased for Plain {
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value, ctx: &Context) -> Result<(), Error> {
-        let (keep, from) = if ctx.status { (new["status"].clone(), old.clone()) } else { (old["status"].clone(), new.clone()) };
+        let (keep, from) =
+            if ctx.status { (new["status"].clone(), old.clone()) } else { (old["status"].clone(), new.clone()) };
         *new = from;
         if let Some(map) = new.as_object_mut().filter(|_| !keep.is_null()) {
             map.insert("status".to_owned(), keep);

@@ -86,7 +86,9 @@ impl Wanted {
         match (matching, version) {
             (Some("NotOlderThan"), Some(0)) | (None, Some(0)) => Ok(Self::Any),
             (Some("NotOlderThan"), Some(revision)) => Ok(Self::NotOlderThan(revision)),
-            (Some("Exact"), Some(0)) => Err(invalid_match("Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")),
+            (Some("Exact"), Some(0)) => {
+                Err(invalid_match("Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
+            }
             (Some("Exact"), Some(revision)) => Ok(Self::Exact(revision)),
             (Some("NotOlderThan" | "Exact"), None) => {
                 Err(invalid_match("Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"))
@@ -219,7 +221,8 @@ fn expired(call: &Call<'_>, start: &str, base: &str) -> ApiError {
     if call.request.query.filled("continue").is_none() || after.is_empty() {
         return error;
     }
-    let token = Continue { v: "meta.k8s.io/v1".to_owned(), rv: call.api.caches.revision(), start: format!("{after}\0") };
+    let token =
+        Continue { v: "meta.k8s.io/v1".to_owned(), rv: call.api.caches.revision(), start: format!("{after}\0") };
     error.with_continue(token.encode())
 }
 
@@ -238,7 +241,11 @@ fn write(call: &Call<'_>, page: Page) -> Result<Reply, ApiError> {
     let row = &kind.row;
     match request.accept.shape {
         Shape::Object => {
-            let head = format!(r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#, row.list_kind(), row.api_version());
+            let head = format!(
+                r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#,
+                row.list_kind(),
+                row.api_version()
+            );
             let pieces = Pieces::list(head.into(), page.items, Bytes::from_static(b"]}\n"));
             Ok(Reply::new(StatusCode::OK, JSON, Payload::Pieces(pieces)))
         }

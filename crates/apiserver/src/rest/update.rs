@@ -131,11 +131,8 @@ async fn attempt(
         meta::metadata_mut(&mut new).insert("generation".to_owned(), generation.into());
     }
     let main = target.rules == Rules::Main;
-    let allocated = if main {
-        Some(api.services.allocate(api, kind, Some(&old.value), &mut new, writer.dry_run)?)
-    } else {
-        None
-    };
+    let allocated =
+        if main { Some(api.services.allocate(api, kind, Some(&old.value), &mut new, writer.dry_run)?) } else { None };
     if target.rules != Rules::Trusted {
         write::validate_update(kind, &new, &old.value, &ctx)?;
     }
@@ -151,13 +148,7 @@ async fn attempt(
 }
 
 /// Writes the change; one that changes nothing is not written, and one that takes the last finalizer deletes.
-async fn finish(
-    api: &Api,
-    writer: &Writer<'_>,
-    kind: &Kind,
-    old: &Current,
-    new: &Value,
-) -> Result<Swapped, ApiError> {
+async fn finish(api: &Api, writer: &Writer<'_>, kind: &Kind, old: &Current, new: &Value) -> Result<Swapped, ApiError> {
     if is_finally_deleted(kind, old, new) {
         let done = write::swap_away(api, kind, new, old.revision, writer.dry_run).await?;
         if matches!(done, Swapped::Done(_)) {

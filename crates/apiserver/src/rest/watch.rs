@@ -48,7 +48,11 @@ enum Fresh {
 impl Options {
     fn parse(query: &Query) -> Result<Self, ApiError> {
         let version = query.filled("resourceVersion").unwrap_or_default();
-        let invalid = || ApiError::bad_request(format!("Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"));
+        let invalid = || {
+            ApiError::bad_request(format!(
+                "Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"
+            ))
+        };
         let revision: u64 = if version.is_empty() { 0 } else { version.parse().map_err(|_| invalid())? };
         let bookmarks = query.truthy("allowWatchBookmarks");
         let initial = query.get("sendInitialEvents").map(|_| query.truthy("sendInitialEvents"));
@@ -62,24 +66,30 @@ impl Options {
             (_, _, revision) => (Start::After(revision), Fresh::Any),
         };
         let seconds = query.integer("timeoutSeconds")?.filter(|s| *s > 0);
-        let timeout = seconds.and_then(|s| u64::try_from(s).ok()).map_or_else(
-            || MIN_TIMEOUT + MIN_TIMEOUT.mul_f64(rand::random::<f64>()),
-            Duration::from_secs,
-        );
+        let timeout = seconds
+            .and_then(|s| u64::try_from(s).ok())
+            .map_or_else(|| MIN_TIMEOUT + MIN_TIMEOUT.mul_f64(rand::random::<f64>()), Duration::from_secs);
         Ok(Self { start, fresh, bookmarks, initial_end: initial == Some(true), timeout })
     }
 }
 
 fn check_initial(query: &Query, initial: Option<bool>, bookmarks: bool) -> Result<(), ApiError> {
-    let refuse = |why: &str| Err(ApiError::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {why}")));
+    let refuse =
+        |why: &str| Err(ApiError::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {why}")));
     let matching = query.filled("resourceVersionMatch");
     match (initial, matching) {
-        (None, Some(_)) => refuse("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"),
-        (Some(_), None) => refuse("resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"),
+        (None, Some(_)) => refuse(
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ),
+        (Some(_), None) => refuse(
+            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ),
         (Some(_), Some(other)) if other != "NotOlderThan" => {
             refuse(&format!("resourceVersionMatch: Unsupported value: {other:?}: supported values: \"NotOlderThan\""))
         }
-        (Some(true), _) if !bookmarks => refuse("sendInitialEvents: Forbidden: sendInitialEvents requires setting allowWatchBookmarks to true"),
+        (Some(true), _) if !bookmarks => {
+            refuse("sendInitialEvents: Forbidden: sendInitialEvents requires setting allowWatchBookmarks to true")
+        }
         _ => Ok(()),
     }
 }
@@ -102,12 +112,8 @@ pub async fn watch(call: &Call<'_>) -> Result<Reply, ApiError> {
         Start::After(u64::MAX) => Start::After(api.caches.revision()),
         start => start,
     };
-    let encoder = Encoder {
-        row: kind.row.clone(),
-        shape: request.accept.shape,
-        include: Include::parse(request)?,
-        first: true,
-    };
+    let encoder =
+        Encoder { row: kind.row.clone(), shape: request.accept.shape, include: Include::parse(request)?, first: true };
     let content_type = if request.accept.shape == Shape::Object { CONTENT_TYPE_PLAIN } else { CONTENT_TYPE };
     match Watcher::open(cache, start, &selection) {
         Ok((watcher, initial, revision)) => {
@@ -295,7 +301,9 @@ impl Encoder {
         let (kind, version) = (self.row.kind.as_ref(), self.row.api_version());
         let object = match self.shape {
             Shape::Object => json!({"kind": kind, "apiVersion": version, "metadata": metadata}),
-            Shape::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            Shape::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
             Shape::Table => json!({
                 "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": revision.to_string()},
                 "columnDefinitions": [], "rows": [{"cells": [], "object": {

@@ -125,13 +125,7 @@ impl Swapped {
     }
 }
 
-pub async fn swap_away(
-    api: &Api,
-    kind: &Kind,
-    object: &Value,
-    at: u64,
-    dry_run: bool,
-) -> Result<Swapped, ApiError> {
+pub async fn swap_away(api: &Api, kind: &Kind, object: &Value, at: u64, dry_run: bool) -> Result<Swapped, ApiError> {
     let served = |revision| object::with_revision(&object::encode(object), revision);
     if dry_run {
         return Ok(Swapped::Done(served(at)));

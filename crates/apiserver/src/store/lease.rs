@@ -26,7 +26,8 @@ struct Current {
 impl Leases {
     pub async fn get(&self, client: &Client, ttl: Duration) -> Result<i64, Error> {
         let mut current = self.0.lock().await;
-        if let Some(lease) = current.as_mut().filter(|l| l.ttl == ttl && l.granted.elapsed() < REUSE && l.keys < MAX_KEYS)
+        if let Some(lease) =
+            current.as_mut().filter(|l| l.ttl == ttl && l.granted.elapsed() < REUSE && l.keys < MAX_KEYS)
         {
             lease.keys += 1;
             return Ok(lease.id);
