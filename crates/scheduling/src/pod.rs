@@ -39,6 +39,19 @@ pub struct PodInfo {
     pub terminating: bool,
     /// Terminating because this scheduler made room.
     pub preempted: bool,
+    /// Succeeded or Failed: it holds nothing any more.
+    pub finished: bool,
+    pub generation: Option<i64>,
+    /// What the pod's status says about its waiting.
+    pub waiting: Option<Box<Waiting>>,
+}
+
+/// A PodScheduled condition that is false.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    pub reason: Box<str>,
+    pub message: Box<str>,
+    pub since: Option<Timestamp>,
 }
 
 /// The controlling owner.
@@ -123,6 +136,9 @@ impl PodInfo {
             started: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
             terminating,
             preempted: terminating && preempted(status),
+            finished: status.and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Succeeded" || p == "Failed"),
+            generation: pod.metadata.generation,
+            waiting: waiting(status),
             namespace,
             labels,
         }
@@ -130,6 +146,16 @@ impl PodInfo {
 
     pub fn admits_node(&self, name: &str, labels: &Labels) -> bool {
         self.node_affinity.as_ref().is_none_or(|affinity| affinity.admits(name, labels))
+    }
+
+    /// Whether anything differs that decides where the pod can go.
+    pub fn wants_differ(&self, other: &PodInfo) -> bool {
+        self.labels != other.labels
+            || self.gates != other.gates
+            || self.tolerations != other.tolerations
+            || self.node_affinity != other.node_affinity
+            || self.requests != other.requests
+            || self.priority != other.priority
     }
 
     /// `namespace/name`, as logs and events print it.
@@ -148,6 +174,16 @@ fn preempted(status: Option<&core::PodStatus>) -> bool {
     status.and_then(|s| s.conditions.as_ref()).into_iter().flatten().any(|c| {
         c.type_ == "DisruptionTarget" && c.status == "True" && c.reason.as_deref() == Some(PREEMPTED_BY_SCHEDULER)
     })
+}
+
+fn waiting(status: Option<&core::PodStatus>) -> Option<Box<Waiting>> {
+    let mut conditions = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
+    let condition = conditions.find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+    Some(Box::new(Waiting {
+        reason: condition.reason.as_deref().unwrap_or_default().into(),
+        message: condition.message.as_deref().unwrap_or_default().into(),
+        since: condition.last_transition_time.as_ref().map(|t| t.0),
+    }))
 }
 
 fn images(spec: &core::PodSpec) -> Box<[Box<str>]> {
