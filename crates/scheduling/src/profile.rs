@@ -70,7 +70,7 @@ impl Profile {
             post_filter: Vec::new(),
             score: Vec::new(),
         };
-        for plugin in config.args.keys().filter(|plugin| !plugins::is_known(plugin)) {
+        if let Some(plugin) = config.args.keys().find(|plugin| !plugins::is_known(plugin)) {
             return Err(ProfileError::UnknownPlugin { profile: name.into(), plugin: plugin.clone() });
         }
         let mut built = BTreeMap::new();

@@ -6,7 +6,9 @@ use crate::labels::Labels;
 
 /// Sums by (topology key, value). A pod names few keys, a key has many values.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TopologySums(Vec<(Box<str>, HashMap<Box<str>, i64>)>);
+pub struct TopologySums(Vec<(Box<str>, Sums)>);
+
+type Sums = HashMap<Box<str>, i64>;
 
 impl TopologySums {
     /// Adds `delta` where `labels` place a node under `key`; sums that return to zero are forgotten.
@@ -38,7 +40,7 @@ impl TopologySums {
 
     /// Everything that applies to a node with these labels.
     pub fn total(&self, labels: &Labels) -> i64 {
-        let of = |(key, values): &(Box<str>, HashMap<Box<str>, i64>)| values.get(labels.get(key)?).copied();
+        let of = |(key, values): &(Box<str>, Sums)| values.get(labels.get(key)?).copied();
         self.0.iter().filter_map(of).sum()
     }
 

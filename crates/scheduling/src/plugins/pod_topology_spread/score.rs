@@ -73,14 +73,14 @@ impl Score for Spread<'_> {
     }
 
     fn normalize(&self, nodes: &[&NodeInfo], scores: &mut [i64]) {
-        let counted = |i: &usize| !self.ignored.contains(&nodes[*i].name);
-        let range = (0..scores.len()).filter(counted).map(|i| scores[i]);
-        let (min, max) = (range.clone().min().unwrap_or(0), range.max().unwrap_or(0));
-        for i in 0..scores.len() {
-            scores[i] = match (counted(&i), max) {
-                (false, _) => 0,
-                (true, 0) => MAX_NODE_SCORE,
-                (true, max) => MAX_NODE_SCORE * (max + min - scores[i]) / max,
+        let counted = scores.iter().zip(nodes).filter(|(_, node)| !self.ignored.contains(&node.name));
+        let counted = counted.map(|(score, _)| *score);
+        let (min, max) = (counted.clone().min().unwrap_or(0), counted.max().unwrap_or(0));
+        for (score, node) in scores.iter_mut().zip(nodes) {
+            *score = match (self.ignored.contains(&node.name), max) {
+                (true, _) => 0,
+                (false, 0) => MAX_NODE_SCORE,
+                (false, max) => MAX_NODE_SCORE * (max + min - *score) / max,
             };
         }
     }
