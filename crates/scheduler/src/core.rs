@@ -65,9 +65,11 @@ pub struct Core {
 
 impl Core {
     pub fn new(profiles: Vec<Profile>, backoff: Backoff, seed: u64, metrics: Metrics) -> Self {
+        let queue = Queue::new(backoff);
+        metrics.queue(&queue);
         Core {
             snapshot: Snapshot::default(),
-            queue: Queue::new(backoff),
+            queue,
             profiles,
             placements: HashMap::new(),
             expiring: std::collections::VecDeque::new(),
@@ -276,6 +278,9 @@ impl Core {
 
     pub fn node_changed(&mut self, node: &NodeInfo, now: Instant) {
         let old = self.snapshot.node(&node.name).cloned();
+        if old.as_ref().is_some_and(|old| old.same_description(node)) {
+            return;
+        }
         self.snapshot.set_node(node.clone());
         match old {
             Some(old) => self.wake(Event::NodeUpdated { old: &old, new: node }, now),

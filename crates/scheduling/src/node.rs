@@ -53,6 +53,16 @@ impl NodeInfo {
         }
     }
 
+    /// Whether both describe the node alike, whatever runs there: a heartbeat changes nothing here.
+    pub fn same_description(&self, other: &NodeInfo) -> bool {
+        self.labels == other.labels
+            && self.taints == other.taints
+            && self.unschedulable == other.unschedulable
+            && self.allocatable == other.allocatable
+            && self.allowed_pods == other.allowed_pods
+            && self.images == other.images
+    }
+
     /// This node's pods under another description of the node.
     pub fn redescribed(&self, node: NodeInfo) -> NodeInfo {
         let NodeInfo { name, labels, taints, unschedulable, allocatable, allowed_pods, images, .. } = node;
