@@ -14,6 +14,13 @@ use crate::watch::Filter;
 /// How many transactions one reading looks at before it lets go of the store again.
 const MAX_SCANNED: usize = 16_384;
 
+/// Where one reading stops; it always gets at least one transaction further.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub events: usize,
+    pub bytes: usize,
+}
+
 /// All changes of one main revision, in order. Never empty.
 #[derive(Debug)]
 pub struct Transaction {
@@ -74,19 +81,23 @@ impl History {
         self.transactions.range(self.position(revision)..)
     }
 
-    /// Reads on for one watcher, from `revision`: whole transactions, until `max_events` are
-    /// reached, the end is, or enough was looked at for one go.
-    pub fn read(&self, revision: i64, filter: &Filter, max_events: usize) -> Result<Batch, Error> {
+    /// Reads on for one watcher, from `revision`: whole transactions, until a limit or the
+    /// end is reached, or enough was looked at for one go.
+    pub fn read(&self, revision: i64, filter: &Filter, limits: Limits) -> Result<Batch, Error> {
         if revision < self.compacted {
             return Err(Error::Compacted { compact_revision: self.compacted });
         }
         let mut batch = Batch { next: revision, ..Batch::default() };
+        let mut bytes = 0;
         for (scanned, transaction) in self.since(revision).enumerate() {
-            if batch.events.len() >= max_events || scanned >= MAX_SCANNED {
+            let full = batch.events.len() >= limits.events || bytes >= limits.bytes;
+            if full || scanned >= MAX_SCANNED {
                 return Ok(batch);
             }
-            let wanted = transaction.events.iter().filter(|e| filter.matches(e));
-            batch.events.extend(wanted.cloned());
+            for event in transaction.events.iter().filter(|e| filter.matches(e)) {
+                bytes += event.kv.key.len() + event.kv.value.len();
+                batch.events.push(event.clone());
+            }
             batch.next = transaction.revision + 1;
         }
         batch.done = true;

@@ -21,7 +21,7 @@ mod store;
 mod txn;
 mod watch;
 
-pub use history::{Batch, History, Transaction};
+pub use history::{Batch, History, Limits, Transaction};
 pub use key_index::KeyIndex;
 pub use kv::{Event, KeyRange, KeyValue, Revision};
 pub use lease::{Expiry, Lease, Leases};

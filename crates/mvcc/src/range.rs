@@ -54,6 +54,9 @@ pub struct Range {
     pub order: Order,
     pub target: Target,
     pub bounds: Bounds,
+    /// Values are wanted by nobody. The versions found are shared, values and all; whoever
+    /// writes them out leaves the values away.
+    pub keys_only: bool,
     pub count_only: bool,
 }
 
@@ -67,6 +70,7 @@ impl Range {
             order: Order::None,
             target: Target::Key,
             bounds: Bounds::default(),
+            keys_only: false,
             count_only: false,
         }
     }
@@ -90,7 +94,7 @@ impl Range {
         if more {
             kvs.truncate(self.limit);
         }
-        RangeResult { kvs, more, count: found.count, revision: found.revision }
+        RangeResult { kvs, more, keys_only: self.keys_only, count: found.count, revision: found.revision }
     }
 
     /// Keys come in ascending order by themselves. A target other than the key without an
@@ -124,6 +128,7 @@ pub(crate) struct Found {
 pub struct RangeResult {
     pub kvs: Vec<Arc<KeyValue>>,
     pub more: bool,
+    pub keys_only: bool,
     /// Keys in the range at that revision, whatever limit and bounds say.
     pub count: usize,
     /// The store's revision at the time of reading.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use mvcc::{
-    Compare, DeleteRange, Error, Filter, KeyRange, KeyValue, Op, OpResult, Put, Range, Relation, Store, Txn, Value,
+    Compare, DeleteRange, Error, Filter, KeyRange, KeyValue, Limits, Op, OpResult, Put, Range, Relation, Store, Txn,
+    Value,
 };
 use proptest::prelude::*;
 
@@ -236,8 +237,9 @@ fn watch(store: &Store, model: &Model, from: i64) {
     let expected: Vec<&KeyValue> = happened.map(|(_, kv)| kv).collect();
     let mut seen = Vec::new();
     let mut next = from;
+    let limits = Limits { events: 1, bytes: usize::MAX };
     loop {
-        let batch = store.history().read(next, &filter, 1).expect("uncompacted");
+        let batch = store.history().read(next, &filter, limits).expect("uncompacted");
         seen.extend(batch.events.iter().map(|e| (*e.kv).clone()));
         next = batch.next;
         if batch.done {

@@ -1,0 +1,27 @@
+//! A snapshot as a stream: encoded as fast as the client reads it, never whole in memory.
+
+use futures::StreamExt;
+
+use super::maintenance::Snapshots;
+use crate::config::ETCD_VERSION;
+use crate::pb::etcdserverpb as pb;
+use crate::shared::Shared;
+use crate::snapshot::Writer;
+
+pub fn stream(shared: &Shared) -> Snapshots {
+    let (writer, header) = {
+        let state = shared.state.read();
+        (Writer::new(&state), shared.header(state.kv.revision()))
+    };
+    let pieces = futures::stream::unfold(writer, move |mut writer| async move {
+        let blob = writer.next()?;
+        let response = pb::SnapshotResponse {
+            header: Some(header),
+            remaining_bytes: writer.remaining(),
+            blob,
+            version: ETCD_VERSION.to_owned(),
+        };
+        Some((Ok(response), writer))
+    });
+    pieces.boxed()
+}
