@@ -52,10 +52,8 @@ struct Version {
 
 impl Generation {
     fn begin(version: Version) -> Generation {
-        // Most keys of a cluster live one version long; `push` would reserve four.
-        let mut versions = Vec::with_capacity(1);
-        versions.push(version);
-        Generation { versions }
+        // Exactly one: most keys live one version long, and `push` would reserve four.
+        Generation { versions: vec![version] }
     }
 
     fn ended(&self) -> bool {

@@ -39,7 +39,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Opens a log and checks which entries it gives back.
-fn check(dir: &Path, checkpoint: u64, options: Options, expected: std::ops::RangeInclusive<u64>) -> Wal {
+fn check(dir: &Path, checkpoint: u64, options: Options, expected: impl Iterator<Item = u64>) -> Wal {
     let (wal, recovered) = Wal::open(dir, checkpoint, options).expect("a usable log");
     let indexes: Vec<u64> = recovered.entries.iter().map(|e| e.index).collect();
     assert_eq!(indexes, expected.collect::<Vec<_>>());
@@ -126,7 +126,7 @@ fn cutting_keeps_what_the_checkpoint_lacks() {
     assert_eq!(segments(dir.path()).len(), before - removed);
     drop(wal);
     drop(check(dir.path(), 25, SMALL, 26..=40));
-    drop(check(dir.path(), 40, SMALL, 1..=0));
+    drop(check(dir.path(), 40, SMALL, std::iter::empty()));
     let error = Wal::open(dir.path(), 24, SMALL).expect_err("the checkpoint is too old");
     assert!(matches!(error, Error::Gap { cut: 25, checkpoint: 24 }));
 }

@@ -57,7 +57,12 @@ impl Gauges {
     }
 
     pub fn count(&self, service: &'static str, method: &'static str, code: tonic::Code) {
-        let grpc_code = format!("{code:?}");
+        // As grpc-go spells them.
+        let grpc_code = match code {
+            tonic::Code::Ok => "OK".to_owned(),
+            tonic::Code::Cancelled => "Canceled".to_owned(),
+            code => format!("{code:?}"),
+        };
         let labels = Handled { grpc_code, grpc_method: method, grpc_service: service };
         self.handled.get_or_create(&labels).inc();
     }

@@ -19,11 +19,12 @@ use crate::{compactor, data_dir, lessor, metrics};
 
 /// Runs until `stop` is cancelled or the node fails.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
-    let tls = tls(&config)?;
+    let client_tls = tls(&config, &["h2"])?;
+    let side_tls = tls(&config, &["h2", "http/1.1"])?;
     let opened = data_dir::open(&config)?;
     let _lock = opened.lock;
-    let clients = bind(&config.clients, tls.as_ref()).await?;
-    let side = bind(&config.metrics, tls.as_ref()).await?;
+    let clients = bind(&config.clients, client_tls.as_ref()).await?;
+    let side = bind(&config.metrics, side_tls.as_ref()).await?;
     let shared = Arc::new(Shared::new(opened.member_id, opened.state));
     let health = side_port(&shared, config.quota_bytes);
     let drain = CancellationToken::new();
@@ -119,7 +120,7 @@ async fn stop_node(threads: Threads) -> Result<()> {
     stopped.await.context("the node's threads did not end")
 }
 
-fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>> {
+fn tls(config: &Config, alpn: &[&str]) -> Result<Option<Arc<ServerConfig>>> {
     let Some(tls) = &config.tls else {
         return Ok(None);
     };
@@ -128,7 +129,7 @@ fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>> {
         Some(ca) if tls.client_cert_auth => ClientAuth::Required(ca),
         _ => ClientAuth::None,
     };
-    let server = daemon::tls::server_config(cert, clients, &["h2", "http/1.1"])?;
+    let server = daemon::tls::server_config(cert, clients, alpn)?;
     Ok(Some(Arc::new(server)))
 }
 

@@ -49,11 +49,10 @@ fn wide(len: usize) -> u64 {
 }
 
 impl Writer {
-    pub fn new(state: &State) -> Writer {
-        let head = state.head();
-        let records = state.kv.records();
+    /// From [`State::head`] and the store's records, taken together.
+    pub fn new(head: &kvraft::Head, records: Vec<(Revision, Arc<KeyValue>)>) -> Writer {
         let body = records.iter().map(|r| delimited_len(&record(r))).sum::<u64>();
-        let end = wide(MAGIC.len()) + delimited_len(&head) + body + 1;
+        let end = wide(MAGIC.len()) + delimited_len(head) + body + 1;
         let mut buf = BytesMut::new();
         buf.extend_from_slice(MAGIC);
         head.encode_length_delimited(&mut buf).expect("a growing buffer has room");
@@ -131,7 +130,7 @@ mod tests {
             let put = mvcc::Put { value: Bytes::from(vec![1; 200]), key, ..mvcc::Put::default() };
             state.kv.put(put).expect("a plain put");
         }
-        let writer = Writer::new(&state);
+        let writer = Writer::new(&state.head(), state.kv.records());
         let total = writer.remaining();
         let file: Vec<u8> = writer.flatten().collect();
         assert_eq!(wide(file.len()), total);

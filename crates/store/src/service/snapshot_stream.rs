@@ -9,10 +9,12 @@ use crate::shared::Shared;
 use crate::snapshot::Writer;
 
 pub fn stream(shared: &Shared) -> Snapshots {
-    let (writer, header) = {
+    let (head, records) = {
         let state = shared.state.read();
-        (Writer::new(&state), shared.header(state.kv.revision()))
+        (state.head(), state.kv.records())
     };
+    let header = shared.header(head.revision);
+    let writer = Writer::new(&head, records);
     let pieces = futures::stream::unfold(writer, move |mut writer| async move {
         let blob = writer.next()?;
         let response = pb::SnapshotResponse {
