@@ -28,16 +28,13 @@ impl Strategy for Rules {
     fn default(&self, object: &mut Job) {
         let spec = object.spec.get_or_insert_with(JobSpec::default);
         defaults(spec);
-        if let Some(labels) = template::labels(&spec.template)
-            && object.metadata.labels.as_ref().is_none_or(|l| l.is_empty())
-        {
-            object.metadata.labels = Some(labels.clone());
-        }
+        labels_from_template(object);
         object.status.get_or_insert_default();
     }
 
     fn prepare_create(&self, object: &mut Job, _ctx: &Context) {
         generate_selector(object);
+        labels_from_template(object);
         object.status = Some(JobStatus::default());
     }
 
@@ -102,6 +99,14 @@ fn defaults(spec: &mut JobSpec) {
         }
     }
     template::template(&mut spec.template);
+}
+
+/// A job without labels of its own wears those of its pods.
+fn labels_from_template(object: &mut Job) {
+    let labels = object.spec.as_ref().and_then(|s| template::labels(&s.template)).cloned();
+    if object.metadata.labels.as_ref().is_none_or(|l| l.is_empty()) && labels.is_some() {
+        object.metadata.labels = labels;
+    }
 }
 
 /// Labels and selector that no other job can share; a label the author set is left for validation to refuse.

@@ -169,9 +169,9 @@ fn one_ip_first(new: &mut ServiceSpec, old: Option<&ServiceSpec>) {
         }
         return;
     };
-    let same_list = ips(new) == ips(old);
+    let untouched = ips(new) == ips(old) || ips(new).is_empty();
     let changed = ip != text(&old.cluster_ip);
-    if changed && same_list {
+    if changed && untouched {
         new.cluster_ips = (!ip.is_empty()).then(|| vec![ip]);
     }
 }
