@@ -1,13 +1,12 @@
 //! `--cleanup`: removes every rule and chain of kube-proxy from the kernel, of either IP family.
 
 use anyhow::Context;
+use netfilter::Iptables;
 use proxyrules::{Family, cleanup};
-
-use crate::iptables::Iptables;
 
 pub async fn run() -> anyhow::Result<()> {
     for family in [Family::V4, Family::V6] {
-        let iptables = Iptables::new(family);
+        let iptables = iptables(family);
         let save = match iptables.save().await {
             Ok(save) => save,
             // A host may lack ip6tables; then there is nothing of ours to remove.
@@ -23,4 +22,11 @@ pub async fn run() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+pub(crate) fn iptables(family: Family) -> Iptables {
+    match family {
+        Family::V4 => Iptables::V4,
+        Family::V6 => Iptables::V6,
+    }
 }

@@ -5,10 +5,8 @@
 
 pub mod cleanup;
 pub mod config;
-pub mod conntrack;
 pub mod health;
 pub mod http;
-pub mod iptables;
 pub mod metrics;
 pub mod node;
 pub mod proxier;

@@ -11,15 +11,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use netfilter::iptables::Error;
+use netfilter::{Iptables, conntrack};
 use parking_lot::Mutex;
-use proxyrules::{Model, Observed, ServiceKey, SliceKey, Sync};
+use proxyrules::{CANARY_CHAIN, CANARY_TABLES, Model, Observed, ServiceKey, SliceKey, StaleFlow, Sync};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::conntrack;
+use crate::cleanup::iptables;
 use crate::health::ProxyHealth;
-use crate::iptables::{self, Iptables};
 use crate::metrics::FamilyMetrics;
 use crate::service_health::ServiceHealth;
 
@@ -52,7 +53,7 @@ pub struct Proxier {
 impl Proxier {
     pub fn new(config: proxyrules::Config, periods: Periods, health: Arc<ProxyHealth>, metrics: FamilyMetrics) -> Self {
         Self {
-            iptables: Iptables::new(config.family),
+            iptables: iptables(config.family),
             model: Mutex::new(Model::new(config)),
             wake: Notify::new(),
             full_wanted: AtomicBool::new(true),
@@ -110,9 +111,11 @@ impl Proxier {
 
     fn note_trigger(&self, slice: &EndpointSlice) {
         let annotations = slice.metadata.annotations.as_ref();
-        let trigger = annotations.and_then(|annotations| annotations.get(TRIGGER_ANNOTATION)?.parse().ok());
+        let Some(annotation) = annotations.and_then(|annotations| annotations.get(TRIGGER_ANNOTATION)) else { return };
         let mut triggers = self.triggers.lock();
-        triggers.extend(trigger.filter(|_| triggers.len() < MAX_TRIGGERS));
+        if triggers.len() < MAX_TRIGGERS {
+            triggers.extend(annotation.parse::<Timestamp>());
+        }
     }
 
     /// Runs until the token is cancelled; the rules stay.
@@ -130,7 +133,11 @@ impl Proxier {
                 Err(error) => {
                     failures += 1;
                     self.full_wanted.store(true, Ordering::Release);
-                    tracing::error!(error = &error as &dyn std::error::Error, full, "cannot sync the rules; will retry");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        full,
+                        "cannot sync the rules; will retry"
+                    );
                 }
             }
             let next = async {
@@ -152,7 +159,7 @@ impl Proxier {
                 () = self.wake.notified() => return,
                 () = tokio::time::sleep(self.periods.canary) => {}
             }
-            match self.iptables.canaries_live().await {
+            match self.canaries_live().await {
                 Ok(true) => {}
                 Ok(false) => {
                     tracing::warn!("the rules have been flushed by somebody else: writing them again");
@@ -164,7 +171,16 @@ impl Proxier {
         }
     }
 
-    async fn sync(&self, full: bool, service_health: &mut Option<ServiceHealth>) -> Result<(), iptables::Error> {
+    async fn canaries_live(&self) -> Result<bool, Error> {
+        for table in CANARY_TABLES {
+            if !self.iptables.chain_exists(table.as_str(), CANARY_CHAIN).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn sync(&self, full: bool, service_health: &mut Option<ServiceHealth>) -> Result<(), Error> {
         let started = Instant::now();
         let observed = if full { Some(Observed::parse(&self.iptables.save().await?)) } else { None };
         let triggers = std::mem::take(&mut *self.triggers.lock());
@@ -189,11 +205,11 @@ impl Proxier {
         Ok(())
     }
 
-    async fn apply(&self, sync: &Sync, full: bool) -> Result<(), iptables::Error> {
+    async fn apply(&self, sync: &Sync, full: bool) -> Result<(), Error> {
         if let Some(text) = &sync.restore {
             self.iptables.restore(text).await.inspect_err(|_| self.metrics.restore_failed(full))?;
         }
-        conntrack::delete(&sync.stale_flows).await;
+        conntrack::delete(&arguments(&sync.stale_flows)).await;
         if full {
             self.delete_entries_of_the_past().await;
         }
@@ -204,7 +220,7 @@ impl Proxier {
         match conntrack::list_udp().await {
             Ok(listing) => {
                 let stale = self.model.lock().stale_entries(&listing);
-                conntrack::delete(&stale).await;
+                conntrack::delete(&arguments(&stale)).await;
             }
             Err(error) => tracing::warn!(%error, "cannot list UDP flows: stale ones stay until they time out"),
         }
@@ -224,4 +240,8 @@ impl Proxier {
         let (ports, endpoints) = (stats.service_ports, stats.endpoints);
         tracing::debug!(full, bytes = text.len(), ports, endpoints, ?took, "synced the rules");
     }
+}
+
+fn arguments(flows: &[StaleFlow]) -> Vec<Vec<String>> {
+    flows.iter().map(StaleFlow::conntrack_args).collect()
 }

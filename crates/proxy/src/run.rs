@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::runtime::watcher;
+use netfilter::Iptables;
 use proxyrules::{Family, ServiceKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::health::{self, ProxyHealth};
 use crate::http;
-use crate::iptables::Iptables;
 use crate::metrics::Metrics;
 use crate::node::{Facts, rules_config};
 use crate::proxier::{Periods, Proxier};
@@ -28,7 +28,7 @@ type Proxiers = Arc<[Arc<Proxier>]>;
 
 /// Runs until the token is cancelled.
 pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()> {
-    let random_fully = Iptables::new(Family::V4).has_random_fully().await.context("iptables is needed")?;
+    let random_fully = Iptables::V4.has_random_fully().await.context("iptables is needed")?;
     let client = client::connect(&config.kubeconfig, "kube-proxy")?;
     let side = daemon::health::Health::new();
     let metrics = side.metrics().register(Metrics::register);

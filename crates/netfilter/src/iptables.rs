@@ -3,7 +3,6 @@
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use proxyrules::{CANARY_CHAIN, CANARY_TABLES, Family};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -26,54 +25,42 @@ pub enum Error {
     Failed { command: &'static str, stderr: String },
 }
 
+/// The rules of one IP family.
 #[derive(Debug, Clone, Copy)]
 pub struct Iptables {
-    family: Family,
+    command: &'static str,
+    save: &'static str,
+    restore: &'static str,
 }
 
 impl Iptables {
-    pub fn new(family: Family) -> Self {
-        Self { family }
-    }
-
-    fn names(self) -> [&'static str; 3] {
-        match self.family {
-            Family::V4 => ["iptables", "iptables-save", "iptables-restore"],
-            Family::V6 => ["ip6tables", "ip6tables-save", "ip6tables-restore"],
-        }
-    }
+    pub const V4: Self = Self { command: "iptables", save: "iptables-save", restore: "iptables-restore" };
+    pub const V6: Self = Self { command: "ip6tables", save: "ip6tables-save", restore: "ip6tables-restore" };
 
     /// Everything that is in the kernel.
     pub async fn save(self) -> Result<String, Error> {
-        let [_, save, _] = self.names();
-        let output = finished(save, run(save, &[], None).await?)?;
+        let output = finished(self.save, run(self.save, &[], None).await?)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     pub async fn restore(self, text: &str) -> Result<(), Error> {
-        let [_, _, restore] = self.names();
         let args = ["-w", LOCK_SECONDS, "--noflush"];
-        finished(restore, run(restore, &args, Some(text)).await?).map(drop)
+        finished(self.restore, run(self.restore, &args, Some(text)).await?).map(drop)
     }
 
-    /// Are our chains still there? Only a clear "no such chain" is a no.
-    pub async fn canaries_live(self) -> Result<bool, Error> {
-        let [iptables, ..] = self.names();
-        for table in CANARY_TABLES {
-            let args = ["-w", LOCK_SECONDS, "-t", table.as_str(), "-S", CANARY_CHAIN];
-            let output = run(iptables, &args, None).await?;
-            if output.status.code() == Some(1) {
-                return Ok(false);
-            }
-            finished(iptables, output)?;
+    /// Only a clear "no such chain" is a no.
+    pub async fn chain_exists(self, table: &str, chain: &str) -> Result<bool, Error> {
+        let args = ["-w", LOCK_SECONDS, "-t", table, "-S", chain];
+        let output = run(self.command, &args, None).await?;
+        if output.status.code() == Some(1) {
+            return Ok(false);
         }
-        Ok(true)
+        finished(self.command, output).map(|_| true)
     }
 
     /// `MASQUERADE --random-fully` came with 1.6.2.
     pub async fn has_random_fully(self) -> Result<bool, Error> {
-        let [iptables, ..] = self.names();
-        let output = finished(iptables, run(iptables, &["--version"], None).await?)?;
+        let output = finished(self.command, run(self.command, &["--version"], None).await?)?;
         Ok(version(&String::from_utf8_lossy(&output.stdout)) >= Some([1, 6, 2]))
     }
 }

@@ -1,13 +1,12 @@
-//! Deletes stale UDP flows with the `conntrack` command.
+//! Lists and deletes UDP flows with the `conntrack` command.
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use proxyrules::StaleFlow;
 use tokio::process::Command;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// More stale flows than this at once are few enough to list, too many to delete one by one.
+/// Deletions at once: each is a process.
 const MAX_FLOWS: usize = 10_000;
 
 /// All UDP flows, as text.
@@ -16,14 +15,13 @@ pub async fn list_udp() -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Deletes what it can; a flow that is gone already is no error.
-pub async fn delete(flows: &[StaleFlow]) {
+/// Deletes what it can, each by its arguments; a flow that is gone already is no error.
+pub async fn delete(flows: &[Vec<String>]) {
     if flows.len() > MAX_FLOWS {
         tracing::warn!(flows = flows.len(), limit = MAX_FLOWS, "too many stale UDP flows: the rest will time out");
     }
-    for flow in flows.iter().take(MAX_FLOWS) {
-        let args = flow.conntrack_args();
-        match run(&args).await {
+    for args in flows.iter().take(MAX_FLOWS) {
+        match run(args).await {
             Ok(output) if output.status.success() || nothing_deleted(&output.stderr) => {}
             Ok(output) => {
                 let stderr = String::from_utf8_lossy(&output.stderr);

@@ -1,0 +1,8 @@
+//! The commands that change the kernel's packet filter: `iptables` and its kin, and `conntrack`.
+//!
+//! They act in the network namespace of the process. Nothing here knows what the rules mean.
+
+pub mod conntrack;
+pub mod iptables;
+
+pub use iptables::Iptables;
