@@ -25,7 +25,7 @@ pub struct Flags {
     pub cluster_domain: String,
     /// The resolv.conf whose name servers answer for all other names; empty to refuse those
     #[arg(long, default_value = "/etc/resolv.conf")]
-    pub resolv_conf: PathBuf,
+    pub resolv_conf: String,
     /// The address of the metrics and health server; empty to disable
     #[arg(long, default_value = "0.0.0.0:9153")]
     pub metrics_bind_address: String,
@@ -72,14 +72,14 @@ fn domain(text: &str) -> anyhow::Result<Name> {
 }
 
 /// Our own addresses are left out: a question must not come back to us forever.
-fn upstreams(resolv_conf: &std::path::Path, own: &[SocketAddr]) -> anyhow::Result<Vec<SocketAddr>> {
-    if resolv_conf.as_os_str().is_empty() {
+fn upstreams(resolv_conf: &str, own: &[SocketAddr]) -> anyhow::Result<Vec<SocketAddr>> {
+    if resolv_conf.is_empty() {
         return Ok(Vec::new());
     }
     let text = match std::fs::read_to_string(resolv_conf) {
         Ok(text) => text,
         Err(error) => {
-            tracing::warn!(%error, path = %resolv_conf.display(), "no name servers for other names: they are refused");
+            tracing::warn!(%error, path = resolv_conf, "no name servers for other names: they are refused");
             return Ok(Vec::new());
         }
     };

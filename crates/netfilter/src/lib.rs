@@ -4,5 +4,7 @@
 
 pub mod conntrack;
 pub mod iptables;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use iptables::Iptables;
