@@ -37,7 +37,8 @@ fn sysctl(key: &str) -> String {
 
 /// A link on which 192.168.7.0/24 is reached.
 fn link() {
-    command("ip link add link0 type dummy");
+    command("ip link add link0 type veth peer name link1");
+    command("ip link set link1 up");
     command("ip address add 192.168.7.1/24 dev link0");
     command("ip link set link0 up");
 }
