@@ -6,14 +6,23 @@
 
 pub mod backoff;
 pub mod claim;
+pub mod cluster_role;
 pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
+pub mod disruption;
+pub mod endpoint_slice;
+pub mod endpoints;
+pub mod garbage;
 pub mod hash;
 pub mod job;
 pub mod meta;
+pub mod namespace;
+pub mod node_ipam;
+pub mod node_lifecycle;
 pub mod node_match;
 pub mod plan;
+pub mod pod_gc;
 pub mod pods;
 pub mod replica_set;
 pub mod replicas;
@@ -21,6 +30,10 @@ pub mod replication_controller;
 pub mod revision;
 pub mod schedule;
 pub mod selector;
+pub mod service_account;
+pub mod service_pods;
 pub mod stateful_set;
+pub mod taint_eviction;
+pub mod ttl_after_finished;
 
 pub use plan::{Failure, Kind, Op, Plan};
