@@ -1,20 +1,30 @@
 //! A pull-only registry over a directory of blobs: enough of the distribution API for real pulls, on loopback.
+//!
+//! The `ns` parameter that containerd sends to a mirror is not needed: a repository's name is unique here without
+//! the host it stands for. Names, tags and digests are looked up, never used as paths unchecked.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::oci::MANIFEST;
+
+/// Layers pulled at once; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 64;
+/// A client that connects and says nothing is let go.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is served; read once, the blobs per request.
 #[derive(Debug)]
@@ -47,18 +57,34 @@ impl Registry {
         if let Some((repository, reference)) = rest.rsplit_once("/manifests/") {
             return self.manifest(method, repository, reference);
         }
+        if let Some(repository) = rest.strip_suffix("/tags/list") {
+            return self.tags(repository);
+        }
         match rest.rsplit_once("/blobs/") {
             Some((_, digest)) => self.blob(method, digest, "application/octet-stream", "BLOB_UNKNOWN"),
             None => refuse(StatusCode::NOT_FOUND, "UNSUPPORTED", "no such path"),
         }
     }
 
-    fn manifest(&self, method: &Method, repository: &str, reference: &str) -> Answer {
-        if reference.starts_with("sha256:") {
-            return self.blob(method, reference, MANIFEST, "MANIFEST_UNKNOWN");
+    /// Tags and digests of the repository's manifests.
+    fn manifests<'a>(&'a self, repository: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let entries = self.tags.iter().filter_map(|(name, digest)| Some((name.rsplit_once(':')?, digest)));
+        entries.filter(move |((name, _), _)| *name == repository).map(|((_, tag), digest)| (tag, digest.as_str()))
+    }
+
+    fn tags(&self, repository: &str) -> Answer {
+        let tags: Vec<&str> = self.manifests(repository).map(|(tag, _)| tag).collect();
+        if tags.is_empty() {
+            return refuse(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "repository name not known to registry");
         }
-        match self.tags.get(&format!("{repository}:{reference}")) {
-            Some(digest) => self.blob(method, digest, MANIFEST, "MANIFEST_UNKNOWN"),
+        let body = serde_json::json!({ "name": repository, "tags": tags }).to_string();
+        answer(StatusCode::OK, "application/json", Bytes::from(body))
+    }
+
+    /// By tag or by digest; a blob that is no manifest of this repository is not one here.
+    fn manifest(&self, method: &Method, repository: &str, reference: &str) -> Answer {
+        match self.manifests(repository).find(|(tag, digest)| *tag == reference || *digest == reference) {
+            Some((_, digest)) => self.blob(method, digest, MANIFEST, "MANIFEST_UNKNOWN"),
             None => refuse(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "manifest unknown"),
         }
     }
@@ -99,11 +125,21 @@ fn refuse(code: StatusCode, name: &str, message: &str) -> Answer {
 
 /// Serves until the process ends.
 pub fn serve(dir: &Path, listen: SocketAddr) -> anyhow::Result<()> {
-    let registry = Arc::new(Registry::open(dir)?);
+    let registry = Registry::open(dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        registry.serve(listener).await
+    })
+}
+
+impl Registry {
+    /// Serves on a listener that is already bound.
+    pub async fn serve(self, listener: TcpListener) -> anyhow::Result<()> {
+        let registry = Arc::new(self);
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
+            let slot = slots.clone().acquire_owned().await.context("the semaphore is never closed")?;
             let (stream, _) = listener.accept().await.context("cannot accept")?;
             let registry = registry.clone();
             tokio::spawn(async move {
@@ -111,11 +147,14 @@ pub fn serve(dir: &Path, listen: SocketAddr) -> anyhow::Result<()> {
                     let response = registry.answer(request.method(), request.uri().path());
                     async move { Ok::<_, Infallible>(response) }
                 });
-                let _ =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let mut http = hyper::server::conn::http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+                // A client that goes away in the middle is its own business.
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                drop(slot);
             });
         }
-    })
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +176,10 @@ mod tests {
         check(&registry, &Method::GET, "/v2/", 200);
         check(&registry, &Method::HEAD, "/v2/library/x/manifests/1", 200);
         check(&registry, &Method::GET, &format!("/v2/library/x/blobs/sha256:{hex}"), 200);
+        check(&registry, &Method::GET, &format!("/v2/library/x/manifests/sha256:{hex}"), 200);
+        check(&registry, &Method::GET, &format!("/v2/library/y/manifests/sha256:{hex}"), 404);
+        check(&registry, &Method::GET, "/v2/library/x/tags/list", 200);
+        check(&registry, &Method::GET, "/v2/library/y/tags/list", 404);
         check(&registry, &Method::GET, "/v2/library/x/manifests/2", 404);
         check(&registry, &Method::GET, "/v2/library/x/blobs/sha256:../../etc/passwd", 400);
         check(&registry, &Method::PUT, "/v2/library/x/manifests/1", 405);
