@@ -98,7 +98,7 @@ impl Handler {
             Answer::Entry(entry) => Reply::ours(ResponseCode::NoError, Body::Entry(entry)),
             Answer::Records(records) => Reply::ours(ResponseCode::NoError, Body::Records(records)),
             Answer::NotOurs => self.forward(name, record_type).await,
-            Answer::Alias(record, target) => self.follow(record, target, record_type).await,
+            Answer::Alias(alias) => self.follow(*alias, record_type).await,
             _ if !self.synced.load(Ordering::Relaxed) => Reply::error(ResponseCode::ServFail, Source::Kubernetes),
             Answer::NoData => Reply::ours(ResponseCode::NoError, Body::Absent(soa)),
             Answer::NxDomain => Reply::ours(ResponseCode::NXDomain, Body::Absent(soa)),
@@ -111,7 +111,7 @@ impl Handler {
     }
 
     /// The alias goes out even if its target cannot be found: the client may know better.
-    async fn follow(&self, alias: Record, target: Name, record_type: RecordType) -> Reply {
+    async fn follow(&self, (alias, target): (Record, Name), record_type: RecordType) -> Reply {
         let mut records = vec![alias];
         let mut next = Some(target);
         while let Some(target) = next.take().filter(|_| records.len() <= MAX_ALIASES) {
@@ -120,7 +120,8 @@ impl Handler {
                     records.extend(entry.records.iter().filter(|r| wanted(r, record_type)).cloned());
                 }
                 Answer::Records(more) => records.extend(more),
-                Answer::Alias(record, target) => {
+                Answer::Alias(alias) => {
+                    let (record, target) = *alias;
                     records.push(record);
                     next = Some(target);
                 }

@@ -33,6 +33,9 @@ impl Entry {
     }
 }
 
+/// Where an SRV record leads: name, port, and the addresses of the name.
+type Target = (Name, u16, Vec<IpAddr>);
+
 /// All names of a Service.
 #[derive(Debug, Default, PartialEq)]
 pub struct ServiceRecords {
@@ -167,7 +170,7 @@ impl Names {
         for ip in endpoints.keys().map(|(ip, _)| *ip).collect::<BTreeSet<_>>() {
             self.address(base, ip);
         }
-        let mut ports: BTreeMap<(&str, &str), Vec<(Name, u16, Vec<IpAddr>)>> = BTreeMap::new();
+        let mut ports: BTreeMap<(&str, &str), Vec<Target>> = BTreeMap::new();
         for ((ip, host), offered) in endpoints {
             let Some(target) = child(base, host) else { continue };
             for (port, protocol, number) in offered {
@@ -182,7 +185,7 @@ impl Names {
         }
     }
 
-    fn service_port(&mut self, name: &Name, targets: &[(Name, u16, Vec<IpAddr>)]) {
+    fn service_port(&mut self, name: &Name, targets: &[Target]) {
         let weight = u16::try_from(SRV_WEIGHT / targets.len().max(1)).unwrap_or_default();
         for (target, port, ips) in targets {
             self.add(name, RData::SRV(SRV::new(0, weight, *port, target.clone())));

@@ -16,7 +16,7 @@ pub enum Answer {
     /// These records.
     Records(Vec<Record>),
     /// The name is an alias, whose target is yet to be looked up.
-    Alias(Record, Name),
+    Alias(Box<(Record, Name)>),
     /// The name exists, but has no record of this type.
     NoData,
     NxDomain,
@@ -38,7 +38,7 @@ pub fn answer(index: &Index, name: &LowerName, record_type: RecordType) -> Answe
 
 fn alias(entry: &Entry) -> Option<Answer> {
     entry.records.iter().find_map(|record| match &record.data {
-        RData::CNAME(target) => Some(Answer::Alias(record.clone(), target.0.clone())),
+        RData::CNAME(target) => Some(Answer::Alias(Box::new((record.clone(), target.0.clone())))),
         _ => None,
     })
 }

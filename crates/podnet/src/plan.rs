@@ -72,7 +72,10 @@ mod tests {
         .expect("a Node")
     }
 
-    fn check(nodes: &[Node], expected: Option<(&[&str], &[(&str, &str)])>) {
+    /// The node's own networks, and its routes as (destination, gateway).
+    type Expected<'a> = Option<(&'a [&'a str], &'a [(&'a str, &'a str)])>;
+
+    fn check(nodes: &[Node], expected: Expected<'_>) {
         let plan = plan("a", nodes).map(|plan| {
             let routes = plan.routes.iter().map(|(cidr, via)| (cidr.to_string(), via.to_string())).collect::<Vec<_>>();
             (plan.pod_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>(), routes)

@@ -158,8 +158,8 @@ impl Config {
         check_mode(flags.proxy_mode.as_deref().unwrap_or(&file.mode))?;
         let kubeconfig = flags.kubeconfig.clone().unwrap_or(file.client.kubeconfig);
         ensure!(!kubeconfig.as_os_str().is_empty(), "--kubeconfig or clientConnection.kubeconfig is required");
-        let sync_period = |flag: &Option<String>, field: &str, name, default| {
-            duration(flag.as_deref().unwrap_or(field), default).with_context(|| format!("{name}"))
+        let sync_period = |flag: &Option<String>, field: &str, name: &'static str, default| {
+            duration(flag.as_deref().unwrap_or(field), default).context(name)
         };
         let address = |flag: &Option<String>, field: &Option<String>, port| {
             bind_address(flag.as_ref().or(field.as_ref()).map(String::as_str), port)
