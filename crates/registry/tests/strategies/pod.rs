@@ -118,7 +118,7 @@ fn spec_fields() {
     one(
         "topologySpreadConstraints",
         json!([{"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]),
-        "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than 0",
+        "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
     );
     one(
         "ephemeralContainers",
