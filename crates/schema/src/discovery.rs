@@ -120,7 +120,7 @@ fn resource_entries(row: &Resource) -> Vec<Value> {
     entry.insert("singularName".into(), (*row.singular).into());
     entry.insert("namespaced".into(), row.namespaced().into());
     entry.insert("kind".into(), (*row.kind).into());
-    entry.insert("verbs".into(), row.verbs.names().into());
+    entry.insert("verbs".into(), row.verb_names().into());
     add_names(&mut entry, row);
     if row.verbs != Verbs::Create {
         let hash = storage_version_hash(&row.group, &row.version, &row.kind);
@@ -176,7 +176,7 @@ fn aggregated_resource(row: &Resource) -> Value {
     let scope = if row.scope == Scope::Namespaced { "Namespaced" } else { "Cluster" };
     entry.insert("scope".into(), scope.into());
     entry.insert("singularResource".into(), (*row.singular).into());
-    entry.insert("verbs".into(), row.verbs.names().into());
+    entry.insert("verbs".into(), row.verb_names().into());
     add_names(&mut entry, row);
     if !row.subresources.is_empty() {
         let subresource = |&sub: &Sub| {

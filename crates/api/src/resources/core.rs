@@ -11,12 +11,7 @@ const V1: (&str, &str) = ("", "v1");
 
 pub(super) fn rows() -> Vec<Resource> {
     vec![
-        cluster(V1, "Namespace", "namespaces")
-            .short(&["ns"])
-            .named(NameRule::Label)
-            .subs(&[Sub::Finalize, Sub::Status])
-            .fields(&[("status.phase", |o| text(o, "/status/phase"))])
-            .printed(config::namespace()),
+        namespace(),
         cluster(V1, "Node", "nodes")
             .short(&["no"])
             .subs(&[Sub::Proxy, Sub::Status])
@@ -51,6 +46,17 @@ pub(super) fn rows() -> Vec<Resource> {
             .subs(&[Sub::Status])
             .printed(config::resource_quota()),
     ]
+}
+
+/// Each namespace is emptied before it goes, so they are not deleted all at once.
+fn namespace() -> Resource {
+    let row = cluster(V1, "Namespace", "namespaces")
+        .short(&["ns"])
+        .named(NameRule::Label)
+        .subs(&[Sub::Finalize, Sub::Status])
+        .fields(&[("status.phase", |o| text(o, "/status/phase"))])
+        .printed(config::namespace());
+    Resource { delete_collection: false, ..row }
 }
 
 const EVENT_FIELDS: &[(&str, FieldGetter)] = &[

@@ -156,6 +156,13 @@ fn bodies_of_another_kind_or_of_none() {
 }
 
 #[test]
+fn delete_options_come_in_the_version_of_what_is_deleted() {
+    let body = r#"{"apiVersion":"apps/v1","kind":"DeleteOptions","gracePeriodSeconds":0}"#;
+    let (options, _) = decode(("", "v1", "DeleteOptions"), body, FieldValidation::Strict).expect("decodes");
+    assert_eq!(options["gracePeriodSeconds"], 0);
+}
+
+#[test]
 fn values_in_hand_are_checked_the_same_way() {
     let schemas = Schemas::builtin();
     let node = schemas.kind("apps", "v1", "Deployment").expect("a known kind");

@@ -11,12 +11,8 @@ use crate::builtin::Schemas;
 use crate::node::Node;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
-const PATCH_TYPES: &[&str] = &[
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
+const PATCH_TYPES: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
 pub(super) fn render(dialect: Dialect, schemas: &Schemas, rows: &[&Arc<Resource>]) -> Value {
     let mut paths = Map::new();
@@ -60,7 +56,9 @@ impl Place<'_> {
         let mut operations = Map::new();
         if self.row.verbs == Verbs::Stored {
             operations.insert("get".to_owned(), self.read("list", ""));
-            operations.insert("delete".to_owned(), self.delete("deletecollection", "Collection"));
+            if self.row.delete_collection {
+                operations.insert("delete".to_owned(), self.delete("deletecollection", "Collection"));
+            }
         }
         operations.insert("post".to_owned(), self.write("post", "create", &self.own(), ""));
         self.with_parameters(operations, scope)
