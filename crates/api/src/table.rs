@@ -147,6 +147,8 @@ pub struct Resource {
     pub scope: Scope,
     pub name_rule: NameRule,
     pub verbs: Verbs,
+    /// Whether all objects of a namespace can be deleted at once; namespaces cannot.
+    pub delete_collection: bool,
     pub subresources: Vec<Sub>,
     /// Beside `metadata.name` and `metadata.namespace`, which every kind has.
     pub selectable: Vec<(Text, FieldGetter)>,
@@ -173,6 +175,12 @@ impl Resource {
 
     pub fn subresource(&self, name: &str) -> Option<Sub> {
         self.subresources.iter().copied().find(|sub| sub.name() == name)
+    }
+
+    /// The verbs as discovery lists them.
+    pub fn verb_names(&self) -> Vec<&'static str> {
+        let allowed = |verb: &&str| self.delete_collection || *verb != "deletecollection";
+        self.verbs.names().iter().copied().filter(allowed).collect()
     }
 
     /// `DeploymentList`
