@@ -1,1 +1,12 @@
-//! The resource table and the vocabulary of the API: metadata, selectors, quantities, errors, names.
+//! The vocabulary of the API, shared by every crate that speaks it: the resource table, `Status` errors, field
+//! paths, selectors, quantities, names and object metadata.
+//!
+//! Pure: nothing here does IO, reads a clock or holds global state.
+
+pub mod field;
+pub mod status;
+pub mod table;
+
+pub use field::{ErrorList, Path};
+pub use k8s_openapi;
+pub use status::ApiError;

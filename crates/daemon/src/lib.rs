@@ -1,1 +1,19 @@
-//! What every daemon shares: flags, tracing, health and metrics endpoints, signals, certificate reload.
+//! What every daemon shares: flags, configuration files, tracing, the health and metrics server, signals, readiness
+//! notification and certificates that are reloaded when their files change.
+//!
+//! Nothing here is global except the tracing subscriber, which `telemetry::init` installs once per process.
+
+pub mod config;
+pub mod health;
+pub mod metrics;
+pub mod notify;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;
+pub mod watch_file;
+
+pub use telemetry::LogArgs;
+pub use tokio_util::sync::CancellationToken;
+
+/// The version every daemon reports: the API it serves, and whose it is.
+pub const VERSION: &str = "v1.36.0+coxswain";

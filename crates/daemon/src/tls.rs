@@ -1,0 +1,174 @@
+//! TLS from files, reloaded when the files change: a renewed certificate is used by the next handshake, and no
+//! connection is dropped for it. A half-written or mismatched pair is refused and the old one stays.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
+
+use crate::watch_file::Watch;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {what} from {}", path.display())]
+    Read {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    #[error("{} holds no certificate", path.display())]
+    Empty { path: PathBuf },
+    #[error("the certificate {} and the key {} do not belong together", cert.display(), key.display())]
+    Pair {
+        cert: PathBuf,
+        key: PathBuf,
+        #[source]
+        source: rustls::Error,
+    },
+    #[error("{} cannot serve as a certificate authority", path.display())]
+    Authority {
+        path: PathBuf,
+        #[source]
+        source: rustls::Error,
+    },
+    #[error("cannot set up TLS")]
+    Config(#[from] rustls::Error),
+    #[error("cannot set up client certificate verification")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// The cryptography of every daemon. Passed explicitly; never installed as a process default.
+pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let read = |source| Error::Read { what: "certificates", path: path.to_owned(), source };
+    let certs: Vec<_> = CertificateDer::pem_file_iter(path).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
+    if certs.is_empty() {
+        return Err(Error::Empty { path: path.to_owned() });
+    }
+    Ok(certs)
+}
+
+/// The authorities in a PEM bundle.
+pub fn roots(path: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for cert in certificates(path)? {
+        roots.add(cert).map_err(|source| Error::Authority { path: path.to_owned(), source })?;
+    }
+    Ok(roots)
+}
+
+fn certified_key(cert: &Path, key: &Path) -> Result<CertifiedKey, Error> {
+    let der = PrivateKeyDer::from_pem_file(key).map_err(|source| Error::Read {
+        what: "a private key",
+        path: key.to_owned(),
+        source,
+    })?;
+    let pair = |source| Error::Pair { cert: cert.to_owned(), key: key.to_owned(), source };
+    CertifiedKey::from_der(certificates(cert)?, der, &provider()).map_err(pair)
+}
+
+/// A certificate and key that follow their files; both a server's and a client's identity.
+#[derive(Debug)]
+pub struct ReloadingCert {
+    cert: PathBuf,
+    key: PathBuf,
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl ReloadingCert {
+    /// Loads now, and again whenever the files change (the task ends with the last reference). Needs a runtime.
+    pub fn load(cert: &Path, key: &Path) -> Result<Arc<Self>, Error> {
+        let current = ArcSwap::from_pointee(certified_key(cert, key)?);
+        let this = Arc::new(Self { cert: cert.to_owned(), key: key.to_owned(), current });
+        match Watch::new([cert, key]) {
+            Ok(watch) => drop(tokio::spawn(follow(Arc::downgrade(&this), watch))),
+            Err(error) => tracing::warn!(%error, cert = %cert.display(), "cannot watch the certificate's files"),
+        }
+        Ok(this)
+    }
+
+    fn reload(&self) {
+        match certified_key(&self.cert, &self.key) {
+            Ok(new) if new.cert == self.current.load().cert => {}
+            Ok(new) => {
+                tracing::info!(cert = %self.cert.display(), "certificate reloaded");
+                self.current.store(Arc::new(new));
+            }
+            Err(error) => tracing::warn!(%error, "keeping the certificate in use"),
+        }
+    }
+}
+
+async fn follow(cert: std::sync::Weak<ReloadingCert>, mut watch: Watch) {
+    while watch.changed().await.is_ok() {
+        match cert.upgrade() {
+            Some(cert) => cert.reload(),
+            None => return,
+        }
+    }
+}
+
+impl ResolvesServerCert for ReloadingCert {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+impl ResolvesClientCert for ReloadingCert {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth<'a> {
+    None,
+    /// A certificate is verified when one is presented.
+    Optional(&'a Path),
+    Required(&'a Path),
+}
+
+/// A server's TLS: HTTP/2 and HTTP/1.1 by ALPN.
+pub fn server_config(
+    cert: Arc<dyn ResolvesServerCert>,
+    clients: ClientAuth<'_>,
+    alpn: &[&str],
+) -> Result<ServerConfig, Error> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let verifier = |ca: &Path| -> Result<_, Error> {
+        Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider()))
+    };
+    let builder = match clients {
+        ClientAuth::None => builder.with_no_client_auth(),
+        ClientAuth::Optional(ca) => builder.with_client_cert_verifier(verifier(ca)?.allow_unauthenticated().build()?),
+        ClientAuth::Required(ca) => builder.with_client_cert_verifier(verifier(ca)?.build()?),
+    };
+    let mut config = builder.with_cert_resolver(cert);
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    Ok(config)
+}
+
+/// A client's TLS: trusts `ca` only, shows `identity` when asked.
+pub fn client_config(ca: &Path, identity: Option<Arc<ReloadingCert>>) -> Result<ClientConfig, Error> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots(ca)?);
+    Ok(match identity {
+        Some(identity) => builder.with_client_cert_resolver(identity),
+        None => builder.with_no_client_auth(),
+    })
+}

@@ -1,0 +1,134 @@
+//! The contract between a kind and the API server's generic store.
+//!
+//! Order on create: decode → `default` → admission → `prepare_create` → `validate_create` → write.
+//! Order on update: decode → `default` → `prepare_update(old)` → admission → `validate_update(old)` → write, for the main
+//! resource and, with `status: true`, for the status subresource (which keeps the old spec).
+
+use api::ErrorList;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// What a strategy may know beside the objects: the request's time, whether it is the status half.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub now: jiff::Timestamp,
+    pub namespace: String,
+    /// Seed for what must be chosen at random (node ports, cluster IPs are allocated by the API server, not here).
+    pub seed: u64,
+    /// The write goes to `/status`.
+    pub status: bool,
+}
+
+/// The rules of one kind, over its typed form.
+pub trait Strategy: Send + Sync + 'static {
+    type Object: DeserializeOwned + Serialize + Clone + Send + Sync;
+
+    /// Fills in what upstream's defaulting fills in. Must be idempotent.
+    fn default(&self, object: &mut Self::Object);
+
+    /// Clears what a creator may not set (status), sets generation-independent bookkeeping.
+    fn prepare_create(&self, _object: &mut Self::Object, _ctx: &Context) {}
+
+    /// Carries over what this write may not change: `status` for the main resource, everything but `status` (and
+    /// metadata that the status endpoint may change) when `ctx.status`.
+    fn prepare_update(&self, _new: &mut Self::Object, _old: &Self::Object, _ctx: &Context) {}
+
+    fn validate_create(&self, object: &Self::Object, ctx: &Context) -> ErrorList;
+
+    /// Includes immutability rules. The server has already checked ObjectMeta itself.
+    fn validate_update(&self, new: &Self::Object, old: &Self::Object, ctx: &Context) -> ErrorList;
+
+    /// Warnings for the client (`Warning:` headers), on create and update.
+    fn warnings(&self, _object: &Self::Object) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether metadata.generation counts changes of this kind (it has a spec that controllers observe).
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    /// Whether a PUT to a missing object creates it.
+    fn allow_create_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether an update without a resourceVersion is taken as unconditional.
+    fn allow_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// The default grace period for a delete, when the kind is deleted gracefully (pods); `None`: at once.
+    fn grace_period_seconds(&self, _object: &Self::Object) -> Option<i64> {
+        None
+    }
+}
+
+/// A strategy with its type erased: objects are JSON values. A value that does not fit the kind's type is an error
+/// with serde's message, which the server turns into a 400.
+pub trait Erased: Send + Sync {
+    fn default(&self, object: &mut Value) -> Result<(), serde_json::Error>;
+    fn prepare_create(&self, object: &mut Value, ctx: &Context) -> Result<(), serde_json::Error>;
+    fn prepare_update(&self, new: &mut Value, old: &Value, ctx: &Context) -> Result<(), serde_json::Error>;
+    fn validate_create(&self, object: &Value, ctx: &Context) -> Result<ErrorList, serde_json::Error>;
+    fn validate_update(&self, new: &Value, old: &Value, ctx: &Context) -> Result<ErrorList, serde_json::Error>;
+    fn warnings(&self, object: &Value) -> Result<Vec<String>, serde_json::Error>;
+    fn has_generation(&self) -> bool;
+    fn allow_create_on_update(&self) -> bool;
+    fn allow_unconditional_update(&self) -> bool;
+    fn grace_period_seconds(&self, object: &Value) -> Result<Option<i64>, serde_json::Error>;
+}
+
+impl<S: Strategy> Erased for S {
+    fn default(&self, object: &mut Value) -> Result<(), serde_json::Error> {
+        edit::<S>(object, |typed| Strategy::default(self, typed))
+    }
+
+    fn prepare_create(&self, object: &mut Value, ctx: &Context) -> Result<(), serde_json::Error> {
+        edit::<S>(object, |typed| Strategy::prepare_create(self, typed, ctx))
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value, ctx: &Context) -> Result<(), serde_json::Error> {
+        let old = typed::<S>(old)?;
+        edit::<S>(new, |typed| Strategy::prepare_update(self, typed, &old, ctx))
+    }
+
+    fn validate_create(&self, object: &Value, ctx: &Context) -> Result<ErrorList, serde_json::Error> {
+        Ok(Strategy::validate_create(self, &typed::<S>(object)?, ctx))
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, ctx: &Context) -> Result<ErrorList, serde_json::Error> {
+        Ok(Strategy::validate_update(self, &typed::<S>(new)?, &typed::<S>(old)?, ctx))
+    }
+
+    fn warnings(&self, object: &Value) -> Result<Vec<String>, serde_json::Error> {
+        Ok(Strategy::warnings(self, &typed::<S>(object)?))
+    }
+
+    fn has_generation(&self) -> bool {
+        Strategy::has_generation(self)
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        Strategy::allow_create_on_update(self)
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        Strategy::allow_unconditional_update(self)
+    }
+
+    fn grace_period_seconds(&self, object: &Value) -> Result<Option<i64>, serde_json::Error> {
+        Ok(Strategy::grace_period_seconds(self, &typed::<S>(object)?))
+    }
+}
+
+fn typed<S: Strategy>(value: &Value) -> Result<S::Object, serde_json::Error> {
+    S::Object::deserialize(value)
+}
+
+fn edit<S: Strategy>(value: &mut Value, f: impl FnOnce(&mut S::Object)) -> Result<(), serde_json::Error> {
+    let mut object = typed::<S>(value)?;
+    f(&mut object);
+    *value = serde_json::to_value(object)?;
+    Ok(())
+}
