@@ -179,12 +179,7 @@ impl Client {
     }
 
     /// Runs a command to its end; a zero `timeout` means none of the caller's own.
-    pub async fn exec_sync(
-        &self,
-        container_id: &str,
-        cmd: Vec<String>,
-        timeout: Duration,
-    ) -> Result<ExecSyncResponse> {
+    pub async fn exec_sync(&self, container_id: &str, cmd: Vec<String>, timeout: Duration) -> Result<ExecSyncResponse> {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
         let mut request =
             Request::new(ExecSyncRequest { container_id: container_id.to_owned(), cmd, timeout: seconds });

@@ -1,5 +1,6 @@
 //! The binary ends with 0 on the signals a runtime sends, and only then.
 
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -14,25 +15,28 @@ impl Drop for Guard {
     }
 }
 
-/// The kernel's view: the process has blocked SIGTERM, so sending it cannot kill.
-fn wait_until_blocking(pid: u32) {
-    let since = Instant::now();
-    loop {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running child has a status");
-        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).expect("a SigBlk line");
-        let mask = u64::from_str_radix(blocked.trim(), 16).expect("a hexadecimal mask");
-        if mask & (1 << (libc::SIGTERM - 1)) != 0 {
-            return;
+/// Starts the binary with `signal` blocked, as it would block it itself: one sent early stays pending.
+#[allow(unsafe_code)]
+fn spawn(signal: libc::c_int) -> Guard {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pause"));
+    let block = move || {
+        // SAFETY: only async-signal-safe calls, on a set initialised here.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, signal);
+            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
         }
-        assert!(since.elapsed() < DEADLINE, "pause never blocked SIGTERM");
-        std::thread::yield_now();
-    }
+        Ok(())
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(block) };
+    Guard(command.spawn().expect("the binary starts"))
 }
 
 #[allow(unsafe_code)]
 fn check(signal: libc::c_int) {
-    let mut child = Guard(Command::new(env!("CARGO_BIN_EXE_pause")).spawn().expect("the binary starts"));
-    wait_until_blocking(child.0.id());
+    let mut child = spawn(signal);
     // SAFETY: the pid is our own child's, which is not reaped yet.
     unsafe { libc::kill(child.0.id() as i32, signal) };
     let since = Instant::now();

@@ -33,9 +33,10 @@ pub fn admit<'a>(
         }
     }
     match node {
-        Some(node) if !selector_matches(pod, node) => {
-            Err(Reason::new("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"))
-        }
+        Some(node) if !selector_matches(pod, node) => Err(Reason::new(
+            "NodeAffinity",
+            "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+        )),
         _ => Ok(()),
     }
 }
@@ -78,7 +79,8 @@ mod tests {
         check("1", &["1500m"], Err("OutOfcpu"));
         check("0", &["0", "0"], Err("OutOfpods"));
         let full = admit(&pod("1"), [pod("1500m")].iter(), &allocatable, None).expect_err("full");
-        let message = "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000";
+        let message =
+            "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000";
         assert_eq!(full.message, message);
     }
 }

@@ -44,8 +44,7 @@ pub fn all(
         condition(old, "ContainersReady", containers, generation, now),
     ];
     let scheduled = old.iter().find(|c| c.type_ == "PodScheduled").cloned();
-    conditions
-        .push(scheduled.unwrap_or_else(|| condition(old, "PodScheduled", Verdict::yes(), generation, now)));
+    conditions.push(scheduled.unwrap_or_else(|| condition(old, "PodScheduled", Verdict::yes(), generation, now)));
     conditions
 }
 
@@ -132,10 +131,9 @@ fn ready(old: &[PodCondition], pod: &Pod, phase: Phase, containers: &Verdict) ->
             let type_ = &gate.condition_type;
             match old.iter().find(|c| &c.type_ == type_) {
                 None => Some(format!("corresponding condition of pod readiness gate {type_:?} does not exist.")),
-                Some(c) if c.status != "True" => Some(format!(
-                    "the status of pod readiness gate {type_:?} is not \"True\", but {}",
-                    c.status
-                )),
+                Some(c) if c.status != "True" => {
+                    Some(format!("the status of pod readiness gate {type_:?} is not \"True\", but {}", c.status))
+                }
                 Some(_) => None,
             }
         })

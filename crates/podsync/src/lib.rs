@@ -20,7 +20,7 @@ pub mod runtime;
 pub mod status;
 
 pub use backoff::Backoff;
-pub use plan::{Input, Job, Kill, Memory, Plan, Reason, Start, Stage, plan};
+pub use plan::{Input, Job, Kill, Memory, Plan, Reason, Stage, Start, plan};
 pub use probe::{Outcome, Probed};
 pub use runtime::{Container, Exit, PodRuntime, Sandbox, State};
 pub use status::status;

@@ -82,7 +82,11 @@ pub fn phase(pod: &Pod, init_statuses: &[ContainerStatus], statuses: &[Container
         () if waiting > 0 || unknown > 0 => Phase::Pending,
         () if running > 0 => Phase::Running,
         () if stopped == 0 || policy == RestartPolicy::Always => {
-            if stopped > 0 { Phase::Running } else { Phase::Pending }
+            if stopped > 0 {
+                Phase::Running
+            } else {
+                Phase::Pending
+            }
         }
         () if stopped == succeeded => Phase::Succeeded,
         () if policy == RestartPolicy::Never => Phase::Failed,

@@ -34,7 +34,10 @@ impl Reason {
 pub enum Stage {
     Run,
     /// Everything stops, within the grace period; `failed` when the kubelet itself ends the pod.
-    Terminate { grace_seconds: i64, failed: Option<Reason> },
+    Terminate {
+        grace_seconds: i64,
+        failed: Option<Reason>,
+    },
 }
 
 /// What the worker remembers between plans. Lost at a restart, at no harm but a shorter back-off.
@@ -249,7 +252,13 @@ fn main_containers(input: &Input, plan: &mut Plan, sandbox: &Sandbox, job: &mut 
             Some((_, State::Exited(exit))) if !policy.restarts(exit.code) => {}
             Some((c, State::Unknown)) => {
                 kept += 1;
-                kill(input, plan, c, pod::grace_period(input.pod), "Container is in unknown state, try killing it before restart");
+                kill(
+                    input,
+                    plan,
+                    c,
+                    pod::grace_period(input.pod),
+                    "Container is in unknown state, try killing it before restart",
+                );
             }
             _ => {
                 kept += 1;
@@ -343,7 +352,8 @@ fn kill(input: &Input, plan: &mut Plan, container: &Container, grace_seconds: i6
     if input.memory.killing.contains(&container.id) {
         return;
     }
-    let message = if message.is_empty() { format!("Stopping container {}", container.name) } else { message.to_owned() };
+    let message =
+        if message.is_empty() { format!("Stopping container {}", container.name) } else { message.to_owned() };
     plan.kills.push(Kill { id: container.id.clone(), name: container.name.clone(), message, grace_seconds });
 }
 

@@ -213,8 +213,6 @@ fn the_deadline_wakes_the_worker() {
     let mut spec = with_policy("Always");
     spec["activeDeadlineSeconds"] = json!(30);
     let mut case = case(spec).with(vec![running("a", 0)]);
-    case.pod.status = Some(
-        serde_json::from_value(json!({"startTime": at(90).to_string()})).expect("a status"),
-    );
+    case.pod.status = Some(serde_json::from_value(json!({"startTime": at(90).to_string()})).expect("a status"));
     assert_eq!(case.plan().wake_at, Some(at(120)));
 }

@@ -162,11 +162,8 @@ impl View<'_> {
 
     fn will_restart(&self, spec: &Spec, exit: &Exit) -> bool {
         let is_init = pod::init_containers(self.input.pod).iter().any(|c| c.name == spec.name);
-        let policy = if is_init {
-            pod::init_restart_policy(self.input.pod, spec)
-        } else {
-            pod::restart_policy(self.input.pod)
-        };
+        let policy =
+            if is_init { pod::init_restart_policy(self.input.pod, spec) } else { pod::restart_policy(self.input.pod) };
         matches!(self.input.stage, Stage::Run) && policy.restarts(exit.code)
     }
 
