@@ -124,6 +124,11 @@ macro_rules! calls {
 }
 
 impl Client {
+    /// Whether [`Client::new`] would take it.
+    pub fn check_endpoint(endpoint: &str) -> Result<()> {
+        socket_path(endpoint).map(drop)
+    }
+
     /// Dials nothing yet.
     pub fn new(endpoint: &str) -> Result<Client> {
         let channel = lazy_channel(&socket_path(endpoint)?);

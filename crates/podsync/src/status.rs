@@ -31,7 +31,7 @@ pub fn status(input: &Input, plan: &Plan, host_ips: HostIps) -> PodStatus {
         Stage::Terminate { failed, .. } => failed.as_ref(),
         Stage::Run => None,
     };
-    let phase = overall(pod, &old, failed, plan, phase(pod, &init, &main));
+    let phase = overall(pod, &old, failed, plan, phase(pod, &init, &main), &main);
     let ips = pod_ips(input, host_ips);
     let sandbox_ready = input.runtime.current_sandbox(pod::host_network(pod)).is_some();
     PodStatus {
@@ -54,7 +54,17 @@ pub fn status(input: &Input, plan: &Plan, host_ips: HostIps) -> PodStatus {
 }
 
 /// A pod that ended stays ended, and one the kubelet ends has failed.
-fn overall(pod: &Pod, old: &PodStatus, failed: Option<&Reason>, plan: &Plan, now: Phase) -> Phase {
+fn overall(
+    pod: &Pod,
+    old: &PodStatus,
+    failed: Option<&Reason>,
+    plan: &Plan,
+    now: Phase,
+    main: &[ContainerStatus],
+) -> Phase {
+    let ended_well = |s: &ContainerStatus| {
+        s.state.as_ref().and_then(|state| state.terminated.as_ref()).is_some_and(|ended| ended.exit_code == 0)
+    };
     match old.phase.as_deref() {
         Some("Failed") => return Phase::Failed,
         Some("Succeeded") => return Phase::Succeeded,
@@ -64,7 +74,9 @@ fn overall(pod: &Pod, old: &PodStatus, failed: Option<&Reason>, plan: &Plan, now
     match failed {
         Some(_) if plan.finished || now.is_terminal() => Phase::Failed,
         // A deleted pod ends by how its containers ended, whatever its restart policy.
-        None if plan.finished && pod.metadata.deletion_timestamp.is_some() && !now.is_terminal() => Phase::Failed,
+        None if plan.finished && pod.metadata.deletion_timestamp.is_some() && !now.is_terminal() => {
+            if main.iter().all(ended_well) { Phase::Succeeded } else { Phase::Failed }
+        }
         _ => now,
     }
 }
