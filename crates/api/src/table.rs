@@ -202,7 +202,7 @@ impl Resource {
     pub fn select(&self, object: &Value, field: &str) -> Option<String> {
         match field {
             "metadata.name" => Some(crate::meta::name(object).to_owned()),
-            "metadata.namespace" if self.namespaced() => Some(crate::meta::namespace(object).to_owned()),
+            "metadata.namespace" => Some(crate::meta::namespace(object).to_owned()),
             _ => self.selectable.iter().find(|(name, _)| name == field).map(|(_, get)| get(object)),
         }
     }

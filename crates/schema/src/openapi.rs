@@ -2,6 +2,7 @@
 
 mod definitions;
 mod paths;
+mod protobuf;
 
 use std::fmt::Write as _;
 
@@ -72,15 +73,25 @@ pub fn v3(schemas: &Schemas, table: &Table, group: &str, version: &str) -> Optio
 
 /// `/openapi/v2` as JSON: everything in one document.
 pub fn v2(schemas: &Schemas, table: &Table) -> Vec<u8> {
+    bytes(&v2_document(schemas, table))
+}
+
+/// `/openapi/v2` as `application/com.github.proto-openapi.spec.v2.v1.0+protobuf`, the one form in which clients built on
+/// client-go ask for it (they spell it `...spec.v2@v1.0+protobuf`).
+pub fn v2_protobuf(schemas: &Schemas, table: &Table) -> Vec<u8> {
+    protobuf::encode(&v2_document(schemas, table))
+}
+
+fn v2_document(schemas: &Schemas, table: &Table) -> Value {
     let rows: Vec<_> = table.rows().iter().collect();
-    bytes(&json!({
+    json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": VERSION},
         "paths": paths::render(Dialect::V2, schemas, &rows),
         "definitions": definitions::render(Dialect::V2, schemas, &rows, table),
         "securityDefinitions": {"BearerToken": bearer_token()},
         "security": [{"BearerToken": []}],
-    }))
+    })
 }
 
 fn bearer_token() -> Value {

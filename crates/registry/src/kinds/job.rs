@@ -278,7 +278,7 @@ fn completions(now: &JobSpec, was: &JobSpec, errs: &mut ErrorList) {
         immutable(&now.completions, &was.completions, &path, errs);
     } else if now.completions != now.parallelism {
         let detail = "can only be modified in tandem with spec.parallelism";
-        errs.push(Error::invalid(&path, json(&now.completions), &detail));
+        errs.push(Error::invalid(&path, json(&now.completions), detail));
     }
 }
 

@@ -107,7 +107,8 @@ impl Strategy for Rules {
         if text(&pod.node_name).is_empty() || ended {
             return Some(0);
         }
-        Some(pod.termination_grace_period_seconds.unwrap_or(30).max(1))
+        let period = pod.termination_grace_period_seconds.unwrap_or(30);
+        Some(if period < 0 { 1 } else { period })
     }
 }
 

@@ -12,9 +12,8 @@ pub(crate) type ResourceList = BTreeMap<String, Quantity>;
 
 const HUGE_PAGES: &str = "hugepages-";
 const CONTAINER_RESOURCES: [&str; 3] = ["cpu", "ephemeral-storage", "memory"];
-const STANDARD_RESOURCES: [&str; 28] = [
+const STANDARD_RESOURCES: [&str; 20] = [
     "configmaps",
-    "count/pods",
     "cpu",
     "ephemeral-storage",
     "limits.cpu",
@@ -34,13 +33,6 @@ const STANDARD_RESOURCES: [&str; 28] = [
     "services.loadbalancers",
     "services.nodeports",
     "storage",
-    "attachable-volumes-aws-ebs",
-    "attachable-volumes-gce-pd",
-    "attachable-volumes-azure-disk",
-    "attachable-volumes-cinder",
-    "attachable-volumes-csi",
-    "resourceclaims",
-    "example",
 ];
 const INTEGER_RESOURCES: [&str; 8] = [
     "configmaps",

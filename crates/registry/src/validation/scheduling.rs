@@ -67,7 +67,7 @@ pub fn spread_constraints(list: &Option<Vec<TopologySpreadConstraint>>, path: &P
 
 fn spread_constraint(c: &TopologySpreadConstraint, path: &Path, errs: &mut ErrorList) {
     if c.max_skew <= 0 {
-        errs.push(Error::invalid(&path.child("maxSkew"), c.max_skew, "must be greater than 0"));
+        errs.push(Error::invalid(&path.child("maxSkew"), c.max_skew, "must be greater than zero"));
     }
     if c.topology_key.is_empty() {
         errs.push(Error::required(&path.child("topologyKey"), "can not be empty"));
@@ -81,7 +81,7 @@ fn spread_constraint(c: &TopologySpreadConstraint, path: &Path, errs: &mut Error
     if let Some(domains) = c.min_domains {
         let at = path.child("minDomains");
         if domains <= 0 {
-            errs.push(Error::invalid(&at, domains, "must be greater than 0"));
+            errs.push(Error::invalid(&at, domains, "must be greater than zero"));
         }
         if c.when_unsatisfiable != "DoNotSchedule" {
             let detail =

@@ -9,24 +9,15 @@ use super::{Error, ErrorList, Path, each, items, names};
 
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// Keys at the map's own path, values too: upstream does not index into label maps.
 pub fn labels(labels: &Option<Labels>, path: &Path, errs: &mut ErrorList) {
-    for (key, value) in labels.iter().flatten() {
-        each(names::qualified_name(key), key, path, errs);
-        each(names::label_value(value), value, path, errs);
+    if let Some(labels) = labels {
+        errs.extend(api::objectmeta::validate_labels(labels, path));
     }
 }
 
-/// Annotation keys are qualified names in any case; their total size is bounded.
 pub fn annotations(annotations: &Option<Labels>, path: &Path, errs: &mut ErrorList) {
-    const LIMIT: usize = 256 * 1024;
-    let mut total = 0;
-    for (key, value) in annotations.iter().flatten() {
-        each(names::qualified_name(&key.to_lowercase()), key, path, errs);
-        total += key.len() + value.len();
-    }
-    if total > LIMIT {
-        errs.push(Error::too_long(path, LIMIT));
+    if let Some(annotations) = annotations {
+        errs.extend(api::objectmeta::validate_annotations(annotations, path));
     }
 }
 

@@ -6,16 +6,26 @@ use serde_json::{Value, json};
 
 use crate::support::context;
 
+type Sample = (&'static str, &'static str, Value);
+
 /// One plain object per kind, as a person would write it.
-fn samples() -> Vec<(&'static str, &'static str, Value)> {
-    let template =
-        || json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    let selector = || json!({"matchLabels": {"app": "a"}});
-    let once = || json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i:1"}]}});
-    let role_ref = || json!({"kind": "ClusterRole", "name": "view"});
-    let subjects = || json!([{"kind": "User", "name": "jane"}]);
-    let rules = || json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
-    let claim = || json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+fn samples() -> Vec<Sample> {
+    [core(), workloads(), access(), others()].concat()
+}
+
+fn template() -> Value {
+    json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+}
+
+fn selector() -> Value {
+    json!({"matchLabels": {"app": "a"}})
+}
+
+fn claim() -> Value {
+    json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}})
+}
+
+fn core() -> Vec<Sample> {
     vec![
         ("", "Namespace", json!({})),
         ("", "Pod", json!({"spec": template()["spec"]})),
@@ -40,6 +50,12 @@ fn samples() -> Vec<(&'static str, &'static str, Value)> {
         ),
         ("", "ResourceQuota", json!({"spec": {"hard": {"pods": "10", "requests.cpu": 4}}})),
         ("", "PodTemplate", json!({"template": template()})),
+    ]
+}
+
+fn workloads() -> Vec<Sample> {
+    let once = || json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i:1"}]}});
+    vec![
         ("apps", "Deployment", json!({"spec": {"selector": selector(), "template": template()}})),
         ("apps", "ReplicaSet", json!({"spec": {"selector": selector(), "template": template()}})),
         ("apps", "DaemonSet", json!({"spec": {"selector": selector(), "template": template()}})),
@@ -56,6 +72,23 @@ fn samples() -> Vec<(&'static str, &'static str, Value)> {
             "CronJob",
             json!({"spec": {"schedule": "*/5 * * * *", "jobTemplate": {"spec": {"template": once()}}}}),
         ),
+    ]
+}
+
+fn access() -> Vec<Sample> {
+    let role_ref = || json!({"kind": "ClusterRole", "name": "view"});
+    let subjects = || json!([{"kind": "User", "name": "jane"}]);
+    let rules = || json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
+    vec![
+        ("rbac.authorization.k8s.io", "Role", json!({"rules": rules()})),
+        ("rbac.authorization.k8s.io", "RoleBinding", json!({"roleRef": role_ref(), "subjects": subjects()})),
+        ("rbac.authorization.k8s.io", "ClusterRole", json!({"rules": rules()})),
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding", json!({"roleRef": role_ref(), "subjects": subjects()})),
+    ]
+}
+
+fn others() -> Vec<Sample> {
+    vec![
         (
             "discovery.k8s.io",
             "EndpointSlice",
@@ -69,10 +102,6 @@ fn samples() -> Vec<(&'static str, &'static str, Value)> {
                 "eventTime": "2026-01-02T03:04:05.000000Z", "reportingController": "kubelet",
                 "reportingInstance": "node-1"}),
         ),
-        ("rbac.authorization.k8s.io", "Role", json!({"rules": rules()})),
-        ("rbac.authorization.k8s.io", "RoleBinding", json!({"roleRef": role_ref(), "subjects": subjects()})),
-        ("rbac.authorization.k8s.io", "ClusterRole", json!({"rules": rules()})),
-        ("rbac.authorization.k8s.io", "ClusterRoleBinding", json!({"roleRef": role_ref(), "subjects": subjects()})),
         ("policy", "PodDisruptionBudget", json!({"spec": {"minAvailable": "50%", "selector": selector()}})),
         ("scheduling.k8s.io", "PriorityClass", json!({"value": 1000})),
         (

@@ -118,7 +118,7 @@ fn spec_fields() {
     one(
         "topologySpreadConstraints",
         json!([{"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]),
-        "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than 0",
+        "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
     );
     one(
         "ephemeralContainers",
@@ -194,5 +194,7 @@ fn only_a_pod_on_a_node_needs_time_to_end() {
     let bound = with(pod(), "/spec/nodeName", json!("n"));
     assert_eq!(grace(bound.clone()), Some(30));
     assert_eq!(grace(with(bound.clone(), "/spec/terminationGracePeriodSeconds", json!(5))), Some(5));
+    assert_eq!(grace(with(bound.clone(), "/spec/terminationGracePeriodSeconds", json!(0))), Some(0));
+    assert_eq!(grace(with(bound.clone(), "/spec/terminationGracePeriodSeconds", json!(-1))), Some(1));
     assert_eq!(grace(with(bound, "/status/phase", json!("Succeeded"))), Some(0));
 }

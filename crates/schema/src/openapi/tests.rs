@@ -36,6 +36,7 @@ fn every_reference_of_every_document_leads_somewhere() {
     }
     check(&serde_json::from_slice(&v2(&Schemas::builtin(), &table)).expect("JSON"));
     assert!(v3(&Schemas::builtin(), &table, "apps", "v9").is_none());
+    assert!(!v2_protobuf(&Schemas::builtin(), &table).is_empty());
 }
 
 #[test]
