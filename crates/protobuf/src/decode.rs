@@ -36,11 +36,35 @@ const ZERO_COUNTS: &[&str] = &[
     "runAsUser",
     "startingDeadlineSeconds",
     "successfulJobsHistoryLimit",
-    "supplementalGroups",
     "terminationGracePeriodSeconds",
     "tolerationSeconds",
     "ttlSecondsAfterFinished",
-    "value",
+];
+/// Pointers in Go, for which false says something.
+const MEANT_FALSE: &[&str] = &[
+    "allocateLoadBalancerNodePorts",
+    "allowPrivilegeEscalation",
+    "attachRequired",
+    "automountServiceAccountToken",
+    "blockOwnerDeletion",
+    "controller",
+    "enableServiceLinks",
+    "hostUsers",
+    "immutable",
+    "manualSelector",
+    "optional",
+    "orphanDependents",
+    "podInfoOnMount",
+    "privileged",
+    "readOnlyRootFilesystem",
+    "ready",
+    "runAsNonRoot",
+    "serving",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "started",
+    "suspend",
+    "terminating",
 ];
 
 /// What the envelope carries.
@@ -173,12 +197,23 @@ fn member(field: &schema::Field, wire: Wire<'_>, out: &mut Map<String, Value>, d
             map.insert(key.to_owned(), found.unwrap_or_else(absent));
         }
         _ => {
-            if let Some(value) = value(&field.node, name, wire, depth + 1)? {
+            let decoded = value(&field.node, name, wire, depth + 1)?;
+            let decoded = decoded.or_else(|| field.required.then(|| zero(&field.node)).flatten());
+            if let Some(value) = decoded {
                 out.insert(name.to_owned(), value);
             }
         }
     }
     Ok(())
+}
+
+/// The zero of a required number or boolean; an empty text is as good as none.
+fn zero(node: &Node) -> Option<Value> {
+    match &node.resolve().shape {
+        Shape::Scalar(Scalar::Boolean) => Some(false.into()),
+        Shape::Scalar(Scalar::Int32 | Scalar::Int64) => Some(0.into()),
+        _ => None,
+    }
 }
 
 /// A value in a list or map.
@@ -198,7 +233,10 @@ fn scalar(kind: Scalar, field: &str, wire: Wire<'_>) -> Result<Option<Value>, Er
     Ok(match kind {
         Scalar::String => filled(wire.text()?),
         Scalar::Bytes => Some(BASE64_STANDARD.encode(wire.bytes()?).into()),
-        Scalar::Boolean => Some((wire.integer()? != 0).into()),
+        Scalar::Boolean => {
+            let yes = wire.integer()? != 0;
+            (yes || MEANT_FALSE.contains(&field)).then(|| yes.into())
+        }
         Scalar::Int32 | Scalar::Int64 => {
             let number = wire.integer()?;
             (number != 0 || ZERO_COUNTS.contains(&field)).then(|| number.into())
