@@ -101,12 +101,23 @@ async fn bookmarks_initial_events_timeouts_and_old_versions() {
         assert_eq!(event["type"], "BOOKMARK");
     }
 
-    let mut old = Events::open(&c, &format!("{MAPS}?watch=1&resourceVersion=1")).await;
-    let error = old.next().await.expect("an error event");
-    assert_eq!(
-        (&error["type"], &error["object"]["code"], &error["object"]["reason"]),
-        (&json!("ERROR"), &json!(410), &json!("Expired"))
-    );
-    assert_eq!(old.next().await, None);
     assert_eq!(c.get(&format!("{MAPS}?watch=1&sendInitialEvents=true")).await.0, 422);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_is_no_longer_kept_is_gone() {
+    let h = Harness::start().await;
+    let c = h.admin();
+    let (_, first) = c.post(MAPS, &config_map("a", json!({}))).await;
+    let from = first["metadata"]["resourceVersion"].as_str().expect("a version").to_owned();
+    // More than the cache keeps, by count and by weight.
+    for i in 0..110 {
+        let text = char::from(b'a' + i % 26).to_string().repeat(100_000);
+        assert_eq!(c.put(&format!("{MAPS}/a"), &config_map("a", json!({"k": text}))).await.0, 200);
+    }
+    let mut old = Events::open(&c, &format!("{MAPS}?watch=1&resourceVersion={from}")).await;
+    let error = old.next().await.expect("an error event");
+    let object = &error["object"];
+    assert_eq!((&error["type"], &object["code"], &object["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")));
+    assert_eq!(old.next().await, None);
 }
