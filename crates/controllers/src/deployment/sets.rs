@@ -36,8 +36,11 @@ pub fn replicas(set: &ReplicaSet) -> i32 {
     set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
+/// Available pods the set will keep. Its status lags behind its spec: of three available pods in a set that was just
+/// told to keep two, one is already spoken for.
 pub fn available(set: &ReplicaSet) -> i32 {
-    set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or_default()
+    let reported = set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or_default();
+    reported.min(replicas(set))
 }
 
 fn revision(set: &impl Meta) -> i64 {
