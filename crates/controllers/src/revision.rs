@@ -19,12 +19,10 @@ use crate::selector::Labels;
 
 pub const HASH_LABEL: &str = "controller-revision-hash";
 
-/// The outcome of looking for the template in the history.
-pub enum Update {
-    /// This revision holds the template; the op, if any, puts it in place.
-    Revision { revision: ControllerRevision, op: Option<Op> },
-    /// The name is taken by something else: raise the collision count and try again.
-    Collision,
+/// The revision that holds a template; the op, if any, puts it in place.
+pub struct Ensured {
+    pub revision: ControllerRevision,
+    pub op: Option<Op>,
 }
 
 pub fn template_data(template: &PodTemplateSpec) -> Value {
@@ -40,14 +38,15 @@ pub fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     serde_json::from_value(template).ok()
 }
 
-/// Finds or makes the revision of `template` and sees to it that it has the highest number.
+/// Finds or makes the revision of `template` and sees to it that it has the highest number. `None` when the name is
+/// taken by something else: the caller raises the collision count and tries again.
 pub fn ensure<O>(
     owner: &O,
     template: &PodTemplateSpec,
     history: &[Arc<ControllerRevision>],
     collision_count: Option<i32>,
     name_taken: &dyn Fn(&str) -> bool,
-) -> Update
+) -> Option<Ensured>
 where
     O: Resource + Metadata<Ty = ObjectMeta>,
 {
@@ -63,14 +62,14 @@ where
             revision.revision = newest + 1;
             Op::update(&revision)
         });
-        return Update::Revision { revision, op };
+        return Some(Ensured { revision, op });
     }
     let revision = fresh(owner, template, data, newest + 1, collision_count);
     if name_taken(revision.name()) {
-        return Update::Collision;
+        return None;
     }
     let op = Some(Op::create(&revision));
-    Update::Revision { revision, op }
+    Some(Ensured { revision, op })
 }
 
 fn fresh<O>(

@@ -13,7 +13,7 @@ fn check(spec: Value, pods: &[Given], expected: &[&str]) {
     });
     full.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
     let mut set: StatefulSet = object(json!({"metadata": {"name": "db", "namespace": "ns", "uid": "u"}, "spec": full}));
-    let Update::Revision { revision, .. } =
+    let Some(revision::Ensured { revision, .. }) =
         revision::ensure(&set, &set.spec.clone().unwrap_or_default().template, &[], None, &|_| false)
     else {
         panic!("nothing collides")
