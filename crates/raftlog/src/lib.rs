@@ -1,1 +1,61 @@
-//! The write-ahead log: CRC'd append-only segments, one fdatasync per batch.
+//! The write-ahead log: append-only, checksummed segments, one `fdatasync` per batch.
+//!
+//! Invariants
+//! - [`Wal::append`] returns only after the whole batch is durable; everything in it becomes
+//!   visible after a crash, or nothing of it does.
+//! - The next batch is written only after the last one was synced. So whatever is damaged at
+//!   the very end was never acknowledged and is cut off; whatever is damaged before an intact
+//!   later batch *was*, and opening refuses.
+//! - Every segment begins with all it takes to read on from there (metadata, hard state,
+//!   mark), so old segments can be removed whole. A segment appears under its name complete:
+//!   written aside, synced, renamed, its directory synced.
+//! - After a failed write or sync nothing more is accepted: what the disk holds is unknown.
+
+mod frame;
+mod record;
+mod segment;
+mod wal;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use record::{Entry, HardState, Mark, Record};
+pub use wal::{Options, Recovered, Wal};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{} is damaged at byte {offset}: {what}. Acknowledged writes follow the damage, so it \
+         cannot be cut off. Check the disk; then restore the member's data directory from a \
+         snapshot, or empty it and let the member join its cluster again",
+        path.display()
+    )]
+    Damaged { path: PathBuf, offset: u64, what: &'static str },
+    #[error(
+        "{} is missing, though segments before and after it exist: restore the file, or restore \
+         the member's data directory from a snapshot",
+        path.display()
+    )]
+    MissingSegment { path: PathBuf },
+    #[error(
+        "the log was cut behind entry {cut}, but the checkpoint ends at entry {checkpoint}: they \
+         do not belong together, restore the member's data directory from a snapshot"
+    )]
+    Gap { cut: u64, checkpoint: u64 },
+    #[error("a batch of {bytes} bytes is larger than the {} a frame may hold", frame::MAX_PAYLOAD_BYTES)]
+    TooLarge { bytes: usize },
+    #[error("an earlier write to the log failed; the log accepts nothing more")]
+    Failed,
+}
+
+/// Names the operation and the file of an IO error.
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io { operation, path: path.to_owned(), source }
+}

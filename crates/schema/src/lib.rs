@@ -1,1 +1,16 @@
-//! The schema model: strict decoding, pruning, strategic merge, explain, OpenAPI documents.
+//! The schema model of every kind, and what follows from it: strict decoding and pruning, strategic merge, OpenAPI
+//! and discovery documents.
+//!
+//! Pure: built from the generated types and a table of merge facts, without IO.
+
+pub mod builtin;
+pub mod decode;
+pub mod discovery;
+pub mod merge;
+pub mod node;
+pub mod openapi;
+
+pub use builtin::Schemas;
+pub use decode::{DecodeError, FieldValidation, decode_json, decode_value};
+pub use merge::{MergeError, strategic_merge};
+pub use node::{Definition, Field, Gvk, Node, Object, Scalar, Shape};

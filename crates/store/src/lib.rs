@@ -1,1 +1,35 @@
 //! An embedded Raft key-value store that speaks etcd v3.
+//!
+//! A request's way: a [`service`] validates it, the [`raft_node`] puts it through the log
+//! and applies it to the [`state`], the [`hub`] wakes the watchers it concerns.
+//!
+//! Invariants
+//! - Acknowledged means durable: an answer to a write leaves after its entry was synced on a
+//!   quorum and applied.
+//! - The log is the authority. A checkpoint counts once every one of its files was synced,
+//!   and the log is cut only behind one that counts.
+//! - A linearizable read sees every write that was answered before it came, and waits for no
+//!   disk.
+//! - A watch sees every event once, in order, whole transactions at a time.
+
+mod checkpoint;
+mod compactor;
+pub mod config;
+mod convert;
+mod data_dir;
+mod error;
+mod hub;
+mod lessor;
+mod metrics;
+pub mod pb;
+mod raft_node;
+mod run;
+mod server;
+mod service;
+mod shared;
+mod snapshot;
+mod state;
+mod validate;
+
+pub use data_dir::restore;
+pub use run::run;

@@ -1,3 +1,19 @@
-//! `kube-store`: An embedded Raft key-value store that speaks etcd v3.
+//! `kube-store`: flags, telemetry, run until told to stop.
 
-fn main() {}
+use clap::Parser;
+use store::config::{Command, Flags};
+
+fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    daemon::telemetry::init(&flags.log);
+    let command = flags.command.clone();
+    let config = flags.validate()?;
+    if let Some(Command::Restore { snapshot }) = command {
+        return store::restore(&config, &snapshot);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = daemon::shutdown::token()?;
+        store::run(config, stop).await
+    })
+}

@@ -1,1 +1,6 @@
-//! Whole-system tests: a cluster, the real kubectl and what they should say to each other.
+//! Whole-system tests: real daemons, real containerd, the real kubectl.
+
+pub mod cases;
+pub mod cluster;
+pub mod harness;
+pub mod host;

@@ -1,0 +1,27 @@
+//! Who may do what: RBAC kinds, and the reviews that ask.
+
+use super::{cluster, namespaced, review};
+use crate::names::NameRule;
+use crate::printers::rbac;
+use crate::table::{Resource, Scope};
+
+const AUTHENTICATION: (&str, &str) = ("authentication.k8s.io", "v1");
+const AUTHORIZATION: (&str, &str) = ("authorization.k8s.io", "v1");
+const RBAC: (&str, &str) = ("rbac.authorization.k8s.io", "v1");
+
+pub(super) fn rows() -> Vec<Resource> {
+    vec![
+        review(AUTHENTICATION, "SelfSubjectReview", "selfsubjectreviews", Scope::Cluster),
+        review(AUTHENTICATION, "TokenReview", "tokenreviews", Scope::Cluster),
+        review(AUTHORIZATION, "LocalSubjectAccessReview", "localsubjectaccessreviews", Scope::Namespaced),
+        review(AUTHORIZATION, "SelfSubjectAccessReview", "selfsubjectaccessreviews", Scope::Cluster),
+        review(AUTHORIZATION, "SelfSubjectRulesReview", "selfsubjectrulesreviews", Scope::Cluster),
+        review(AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews", Scope::Cluster),
+        cluster(RBAC, "ClusterRoleBinding", "clusterrolebindings")
+            .named(NameRule::PathSegment)
+            .printed(rbac::binding()),
+        cluster(RBAC, "ClusterRole", "clusterroles").named(NameRule::PathSegment),
+        namespaced(RBAC, "RoleBinding", "rolebindings").named(NameRule::PathSegment).printed(rbac::binding()),
+        namespaced(RBAC, "Role", "roles").named(NameRule::PathSegment),
+    ]
+}

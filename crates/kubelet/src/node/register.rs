@@ -1,0 +1,215 @@
+//! Registers the node and keeps its status current.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client::recorder::{Type, reference};
+use cri::v1::{
+    ListImagesRequest, NetworkConfig, RuntimeConfig, StatusRequest, UpdateRuntimeConfigRequest, VersionRequest,
+};
+use daemon::CancellationToken;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeSpec, ObjectReference};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::context::Context;
+use crate::node::capacity;
+use crate::node::status::{self, Observed};
+
+const RETRY: Duration = Duration::from_secs(1);
+/// While the node is not Ready its status is looked at more often.
+const UNREADY: Duration = Duration::from_millis(500);
+
+pub struct Registrar {
+    ctx: Arc<Context>,
+    api: Api<Node>,
+    /// Rung when the node's object changed: a pod range may have come.
+    pub changed: Arc<Notify>,
+    announced: Option<String>,
+    reported: Option<Instant>,
+    was_ready: bool,
+}
+
+fn percent(part: u64, whole: u64) -> u64 {
+    if whole == 0 { 100 } else { part.saturating_mul(100) / whole }
+}
+
+fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap_or("0");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) * 1024
+}
+
+fn pids_free() -> u64 {
+    let max = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
+    let max: u64 = max.trim().parse().unwrap_or(0);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let threads = load.split(' ').nth(3).and_then(|word| word.split_once('/')).and_then(|(_, all)| all.parse().ok());
+    percent(max.saturating_sub(threads.unwrap_or(0)), max)
+}
+
+/// The recorder's subject for events about the node: upstream uses its name as uid.
+pub fn node_reference(name: &str) -> ObjectReference {
+    let mut node = Node::default();
+    node.metadata.name = Some(name.to_owned());
+    node.metadata.uid = Some(name.to_owned());
+    reference(&node)
+}
+
+impl Registrar {
+    pub fn new(ctx: Arc<Context>, client: kube::Client, changed: Arc<Notify>) -> Registrar {
+        Registrar { ctx, api: Api::all(client), changed, announced: None, reported: None, was_ready: false }
+    }
+
+    pub async fn run(mut self, token: CancellationToken) {
+        let work = async {
+            loop {
+                let pause = match self.sync().await {
+                    Ok(()) if self.was_ready => self.ctx.settings.config.node_status_update_frequency,
+                    Ok(()) => UNREADY,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot update the node");
+                        RETRY
+                    }
+                };
+                tokio::select! { () = tokio::time::sleep(pause) => {}, () = self.changed.notified() => {} }
+            }
+        };
+        tokio::select! { () = token.cancelled() => {}, () = work => {} }
+    }
+
+    async fn sync(&mut self) -> kube::Result<()> {
+        let name = self.ctx.settings.node_name.clone();
+        let known = self.ctx.node.read().clone();
+        let node = match known {
+            Some(node) => node,
+            None => match self.api.get_opt(&name).await? {
+                Some(node) => Arc::new(self.reconcile(node).await?),
+                None if self.ctx.settings.config.register_node => Arc::new(self.create().await?),
+                None => return Ok(()),
+            },
+        };
+        self.announce(&node).await;
+        let seen = self.observe().await;
+        let port = self.ctx.settings.config.port;
+        let new = status::build(&self.ctx.machine, &name, port, Some(&node), &seen, Timestamp::now());
+        let ready = seen.runtime_version.is_some() && seen.not_ready.is_empty();
+        let old = node.status.clone().unwrap_or_default();
+        let due = self.reported.is_none_or(|at| at.elapsed() >= self.ctx.settings.config.node_status_report_frequency);
+        let mut current = node;
+        if due || differs_from(&old, &new) {
+            current = Arc::new(self.write(&name, &new).await?);
+            self.reported = Some(Instant::now());
+        }
+        *self.ctx.node.write() = Some(current);
+        if ready != self.was_ready {
+            self.was_ready = ready;
+            let reason = if ready { "NodeReady" } else { "NodeNotReady" };
+            let text = format!("Node {name} status is now: {reason}");
+            self.ctx.events.node(&node_reference(&name), Type::Normal, reason, &text);
+        }
+        Ok(())
+    }
+
+    /// Conditions and addresses merge by type; what is not named stays.
+    async fn write(&self, name: &str, status: &k8s_openapi::api::core::v1::NodeStatus) -> kube::Result<Node> {
+        let patch = Patch::Strategic(json!({"status": status}));
+        self.api.patch_status(name, &PatchParams::default(), &patch).await
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.ctx.settings.node_labels.clone();
+        for prefix in ["kubernetes.io", "beta.kubernetes.io"] {
+            labels.insert(format!("{prefix}/os"), "linux".into());
+            labels.insert(format!("{prefix}/arch"), capacity::architecture().into());
+        }
+        labels.insert("kubernetes.io/hostname".into(), self.ctx.settings.node_name.clone());
+        labels
+    }
+
+    async fn create(&self) -> kube::Result<Node> {
+        let mut node = Node::default();
+        node.metadata.name = Some(self.ctx.settings.node_name.clone());
+        node.metadata.labels = Some(self.labels());
+        node.spec = Some(NodeSpec {
+            taints: Some(self.ctx.settings.taints.clone()).filter(|t| !t.is_empty()),
+            provider_id: self.ctx.settings.config.provider_id.clone(),
+            ..NodeSpec::default()
+        });
+        let seen = self.observe().await;
+        let settings = &self.ctx.settings;
+        let now = Timestamp::now();
+        node.status =
+            Some(status::build(&self.ctx.machine, &settings.node_name, settings.config.port, None, &seen, now));
+        let node = self.api.create(&PostParams::default(), &node).await?;
+        tracing::info!(node = settings.node_name, "node registered");
+        Ok(node)
+    }
+
+    /// A node object that was here before: our labels may have changed.
+    async fn reconcile(&self, node: Node) -> kube::Result<Node> {
+        let labels = self.labels();
+        let old = node.metadata.labels.clone().unwrap_or_default();
+        if labels.iter().all(|(key, value)| old.get(key) == Some(value)) {
+            return Ok(node);
+        }
+        let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+        self.api.patch(&self.ctx.settings.node_name, &PatchParams::default(), &patch).await
+    }
+
+    /// Runtimes that write their own CNI configuration want to know the pod range.
+    async fn announce(&mut self, node: &Node) {
+        let Some(cidr) = node.spec.as_ref().and_then(|s| s.pod_cidrs.clone()).map(|all| all.join(",")) else { return };
+        if self.announced.as_ref() == Some(&cidr) {
+            return;
+        }
+        let network_config = Some(NetworkConfig { pod_cidr: cidr.clone() });
+        let request = UpdateRuntimeConfigRequest { runtime_config: Some(RuntimeConfig { network_config }) };
+        match self.ctx.cri.update_runtime_config(request).await {
+            Ok(_) => self.announced = Some(cidr),
+            Err(error) => tracing::warn!(%error, cidr, "cannot tell the runtime its pod range"),
+        }
+    }
+
+    async fn observe(&self) -> Observed {
+        let mut seen =
+            Observed { memory_available: available_memory(), pids_free_percent: pids_free(), ..Observed::default() };
+        if let Ok(stat) = nix::sys::statvfs::statvfs(&self.ctx.settings.root_dir) {
+            seen.disk_free_percent = percent(stat.blocks_available(), stat.blocks());
+            seen.inodes_free_percent = percent(stat.files_available(), stat.files());
+        }
+        let Ok(version) = self.ctx.cri.version(VersionRequest { version: "v1".into() }).await else { return seen };
+        seen.runtime_version = Some(format!("{}://{}", version.runtime_name, version.runtime_version));
+        match self.ctx.cri.status(StatusRequest { verbose: false }).await {
+            Ok(answer) => seen.not_ready = answer.status.map(|s| not_ready(&s.conditions)).unwrap_or_default(),
+            Err(error) => seen.not_ready.push(format!("container runtime status check failed: {error}")),
+        }
+        let images = self.ctx.cri.list_images(ListImagesRequest::default()).await;
+        seen.images = images.map(|list| list.images).unwrap_or_default();
+        seen
+    }
+}
+
+fn not_ready(conditions: &[cri::v1::RuntimeCondition]) -> Vec<String> {
+    let name = |type_: &str| if type_ == "NetworkReady" { "container runtime network" } else { "container runtime" };
+    let bad = conditions.iter().filter(|c| !c.status && matches!(c.r#type.as_str(), "RuntimeReady" | "NetworkReady"));
+    bad.map(|c| {
+        format!("{} not ready: {}={} reason:{} message:{}", name(&c.r#type), c.r#type, c.status, c.reason, c.message)
+    })
+    .collect()
+}
+
+/// Compared in what we report only: the server keeps more in a status than this node writes.
+fn differs_from(old: &k8s_openapi::api::core::v1::NodeStatus, new: &k8s_openapi::api::core::v1::NodeStatus) -> bool {
+    let mut base = new.clone();
+    base.conditions.clone_from(&old.conditions);
+    base.addresses.clone_from(&old.addresses);
+    base.capacity.clone_from(&old.capacity);
+    base.allocatable.clone_from(&old.allocatable);
+    base.images.clone_from(&old.images);
+    base.node_info.clone_from(&old.node_info);
+    status::differs(&base, new)
+}

@@ -1,0 +1,454 @@
+//! One task per pod: observe, plan, report, act, wait.
+//!
+//! The worker acts on state only; what wakes it carries no meaning. It never waits for anything
+//! slow: jobs and kills are tasks of their own, whose end wakes it again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::recorder::Type;
+use cri::v1::{RemoveContainerRequest, RemovePodSandboxRequest, StopPodSandboxRequest};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use podsync::plan::deadline;
+use podsync::{Input, Kill, Memory, Plan, PodRuntime, Reason, Stage, labels, pod as spec};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::container::config;
+use crate::context::Context;
+use crate::pods::entry::View;
+use crate::pods::observe::Observer;
+use crate::pods::starter::{Note, Starter};
+use crate::pods::{Entry, Pods, killer, publish};
+use crate::probes;
+use crate::volumes;
+
+/// Notes of a job waiting for the worker.
+const NOTES: usize = 32;
+/// After the runtime did not answer.
+const RUNTIME_RETRY: Duration = Duration::from_secs(1);
+/// After the API server did not take the deletion, or something would not go away.
+const FINISH_RETRY: Duration = Duration::from_secs(1);
+
+enum Done {
+    Job,
+    Killed { id: String },
+    Stopped,
+    Refreshed(volumes::Result<volumes::Volumes>),
+}
+
+pub struct Worker {
+    ctx: Arc<Context>,
+    pods: Arc<Pods>,
+    entry: Arc<Entry>,
+    memory: Memory,
+    observer: Observer,
+    probes: probes::Manager,
+    tasks: JoinSet<Done>,
+    job: Option<AbortHandle>,
+    kills: BTreeMap<String, AbortHandle>,
+    /// The grace period kills under way were given by a termination.
+    kill_grace: Option<i64>,
+    stopping: bool,
+    notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
+    volumes: Option<volumes::Volumes>,
+    refreshing: bool,
+    states: watch::Sender<Option<PodStatus>>,
+    published_to: Option<String>,
+    /// Why this node would not take the pod.
+    rejected: Option<Reason>,
+    admitted: bool,
+    /// Once it is to end, it is to end.
+    ending: Option<Option<Reason>>,
+    released: bool,
+    /// The back-offs events were sent about.
+    told: BTreeMap<String, Reason>,
+}
+
+impl Worker {
+    pub fn new(ctx: Arc<Context>, pods: Arc<Pods>, entry: Arc<Entry>) -> Worker {
+        let (states, receiver) = watch::channel(None);
+        tokio::spawn(publish::run(ctx.clone(), entry.clone(), receiver));
+        Worker {
+            probes: probes::Manager::new(ctx.clone(), entry.clone()),
+            ctx,
+            pods,
+            entry,
+            memory: Memory::default(),
+            observer: Observer::default(),
+            tasks: JoinSet::new(),
+            job: None,
+            kills: BTreeMap::new(),
+            kill_grace: None,
+            stopping: false,
+            notes: mpsc::channel(NOTES),
+            volumes: None,
+            refreshing: false,
+            states,
+            published_to: None,
+            rejected: None,
+            admitted: false,
+            ending: None,
+            released: false,
+            told: BTreeMap::new(),
+        }
+    }
+
+    pub async fn run(mut self) {
+        loop {
+            let wake_at = match self.step().await {
+                Next::Gone => return,
+                Next::At(wake_at) => wake_at,
+            };
+            self.wait(wake_at).await;
+        }
+    }
+
+    async fn wait(&mut self, wake_at: Option<Timestamp>) {
+        let pause = wake_at.map(|at| at.duration_since(Timestamp::now()).unsigned_abs());
+        let late = wake_at.is_some_and(|at| at <= Timestamp::now());
+        let timer = async {
+            match pause {
+                Some(pause) if !late => tokio::time::sleep(pause).await,
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.entry.woken() => {}
+            () = timer => {}
+            Some(note) = self.notes.1.recv() => self.take_note(note),
+            Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.take_done(done.ok()),
+        }
+    }
+
+    fn take_note(&mut self, note: Note) {
+        let now = Timestamp::now();
+        match note {
+            Note::Volumes(volumes) => self.volumes = Some(volumes),
+            Note::Launching(start) => {
+                self.told.remove(&start.name);
+                self.memory.record_start(&start, now);
+            }
+            Note::Started(name) => self.memory.record_started(&name),
+            Note::Failed(name, reason) => self.memory.record_failure(&name, reason, now),
+            Note::Blocked => self.memory.record_job_failure(now),
+        }
+    }
+
+    fn take_done(&mut self, done: Option<Done>) {
+        match done {
+            Some(Done::Killed { id }) => {
+                self.memory.killing.remove(&id);
+                self.kills.remove(&id);
+            }
+            Some(Done::Stopped) => self.stopping = false,
+            Some(Done::Refreshed(result)) => {
+                self.refreshing = false;
+                match result {
+                    Ok(volumes) => self.volumes = Some(volumes),
+                    Err(message) => {
+                        let pod = self.entry.desired().pod;
+                        self.ctx.events.pod(&pod, Type::Warning, "FailedMount", &message);
+                        if let Some(volumes) = &mut self.volumes {
+                            volumes.refresh_at = Some(Timestamp::now() + RUNTIME_RETRY * 5);
+                        }
+                    }
+                }
+            }
+            // A job that was aborted ends as an error here, and is just as over.
+            Some(Done::Job) | None => {}
+        }
+        if self.job.as_ref().is_some_and(AbortHandle::is_finished) {
+            while let Ok(note) = self.notes.1.try_recv() {
+                self.take_note(note);
+            }
+            self.job = None;
+            self.memory.busy = false;
+        }
+    }
+
+    async fn step(&mut self) -> Next {
+        let runtime = match self.observer.observe(&self.ctx, &self.entry.uid).await {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::warn!(%error, pod = self.entry.uid, "cannot read the pod's state from the runtime");
+                return Next::At(Some(Timestamp::now() + RUNTIME_RETRY));
+            }
+        };
+        let now = Timestamp::now();
+        let pod = Arc::new(self.entry.pod());
+        let stage = self.stage(&pod, &runtime, now);
+        let verdicts = self.entry.probes.lock().clone();
+        let input = Input { pod: &pod, stage: &stage, runtime: &runtime, memory: &self.memory, probes: &verdicts, now };
+        let mut plan = podsync::plan(&input);
+        let status = podsync::status(&input, &plan, &self.ctx.host_ips());
+        self.entry.set_view(View { runtime: runtime.clone(), status: Some(status.clone()) });
+        self.publish(&status);
+        self.probes.sync(&pod, &runtime, matches!(stage, Stage::Run));
+        self.act(&pod, &stage, &runtime, &mut plan).await;
+        if plan.finished && self.tasks.is_empty() {
+            return self.finish(&pod, &runtime, &status).await;
+        }
+        if matches!(stage, Stage::Run) {
+            self.refresh_volumes(&pod, &runtime, now);
+        }
+        let refresh = self.volumes.as_ref().and_then(|v| v.refresh_at).filter(|_| !self.refreshing);
+        Next::At([plan.wake_at, refresh].into_iter().flatten().min())
+    }
+
+    fn stage(&mut self, pod: &Pod, runtime: &PodRuntime, now: Timestamp) -> Stage {
+        let desired = self.entry.desired();
+        if !self.admitted && self.rejected.is_none() {
+            self.admit(pod, runtime);
+        }
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        if let Some(reason) = &self.rejected {
+            self.ending = Some(Some(reason.clone()));
+        } else if self.ending.is_none() {
+            if deadline(pod).is_some_and(|end| end <= now) {
+                let message = "Pod was active on the node longer than the specified deadline";
+                self.ctx.events.pod(pod, Type::Normal, "DeadlineExceeded", message);
+                self.ending = Some(Some(Reason::new("DeadlineExceeded", message)));
+            } else if pod.metadata.deletion_timestamp.is_some()
+                || desired.removed
+                || matches!(phase, Some("Failed" | "Succeeded"))
+            {
+                self.ending = Some(None);
+            }
+        }
+        match &self.ending {
+            None => Stage::Run,
+            Some(failed) => {
+                let grace_seconds = spec::grace_period(pod).max(1);
+                Stage::Terminate { grace_seconds, failed: failed.clone() }
+            }
+        }
+    }
+
+    /// A pod that already has something running here was admitted by an earlier kubelet.
+    fn admit(&mut self, pod: &Pod, runtime: &PodRuntime) {
+        self.admitted = true;
+        if !runtime.sandboxes.is_empty() || spec::is_static(pod) {
+            return;
+        }
+        let others = self.pods.active_except(&self.entry.uid);
+        let node = self.ctx.node.read().clone();
+        let allocatable = &self.ctx.machine.allocatable;
+        if let Err(reason) = podsync::admit::admit(pod, others.iter().map(AsRef::as_ref), allocatable, node.as_deref())
+        {
+            self.ctx.events.pod(pod, Type::Warning, &reason.reason, &reason.message);
+            self.rejected = Some(reason);
+        }
+    }
+
+    fn publish(&mut self, status: &PodStatus) {
+        let target = publish::shown(&self.entry).and_then(|pod| pod.metadata.uid.clone());
+        let known = self.states.borrow().as_ref() == Some(status) && self.published_to == target;
+        if !known {
+            self.published_to = target;
+            self.states.send_replace(Some(status.clone()));
+        }
+    }
+
+    async fn act(&mut self, pod: &Arc<Pod>, stage: &Stage, runtime: &PodRuntime, plan: &mut Plan) {
+        if let Stage::Terminate { grace_seconds, .. } = stage {
+            self.hurry(*grace_seconds);
+            if let Some(job) = &self.job {
+                job.abort();
+            }
+        }
+        for (name, reason) in plan.held_back.drain(..) {
+            self.tell_back_off(pod, &name, &reason);
+        }
+        let ip = pod.status.as_ref().and_then(|s| s.pod_ip.clone());
+        for kill in plan.kills.drain(..) {
+            self.kill(pod, kill, ip.clone());
+        }
+        if !plan.stop_sandboxes.is_empty() && !self.stopping {
+            self.stop_sandboxes(pod, stage, std::mem::take(&mut plan.stop_sandboxes));
+        }
+        self.collect(pod, runtime, plan).await;
+        if let Some(job) = plan.job.take() {
+            let current = runtime.current_sandbox(spec::host_network(pod));
+            let ips = |s: &podsync::Sandbox| if spec::host_network(pod) { self.ctx.host_ips() } else { s.ips.clone() };
+            let sandbox = current.map(|s| (s.id.clone(), ips(s), s.attempt));
+            let (ctx, notes) = (self.ctx.clone(), self.notes.0.clone());
+            let starter = Starter { ctx, pod: pod.clone(), job, sandbox, notes };
+            self.memory.busy = true;
+            self.job = Some(self.tasks.spawn(async move {
+                starter.run().await;
+                Done::Job
+            }));
+        }
+    }
+
+    /// Once per back-off, not once per look at it.
+    fn tell_back_off(&mut self, pod: &Pod, name: &str, reason: &Reason) {
+        if self.told.insert(name.to_owned(), reason.clone()).as_ref() == Some(reason) {
+            return;
+        }
+        let events = &self.ctx.events;
+        if reason.reason == "CrashLoopBackOff" {
+            let text = format!("Back-off restarting failed container {name} in pod {}", spec::full_name(pod));
+            events.container(pod, name, Type::Warning, "BackOff", &text);
+        } else {
+            let image = spec::container(pod, name).and_then(|c| c.image).unwrap_or_default();
+            events.container(pod, name, Type::Normal, "BackOff", &format!("Back-off pulling image {image:?}"));
+            events.container(pod, name, Type::Warning, "Failed", &format!("Error: {}", reason.reason));
+        }
+    }
+
+    /// A termination with less grace than the one under way replaces it.
+    fn hurry(&mut self, grace_seconds: i64) {
+        if self.kill_grace.is_some_and(|given| grace_seconds < given) || self.kill_grace.is_none() {
+            for (id, kill) in std::mem::take(&mut self.kills) {
+                kill.abort();
+                self.memory.killing.remove(&id);
+            }
+            self.kill_grace = Some(grace_seconds);
+        }
+    }
+
+    fn kill(&mut self, pod: &Arc<Pod>, kill: Kill, ip: Option<String>) {
+        if !self.memory.killing.insert(kill.id.clone()) {
+            return;
+        }
+        let (ctx, pod, id) = (self.ctx.clone(), pod.clone(), kill.id.clone());
+        let handle = self.tasks.spawn(async move {
+            if let Err(error) = killer::run(&ctx, &pod, &kill, ip.as_deref()).await {
+                tracing::warn!(%error, container = kill.id, "cannot stop the container");
+                tokio::time::sleep(RUNTIME_RETRY).await;
+            }
+            Done::Killed { id: kill.id }
+        });
+        self.kills.insert(id, handle);
+    }
+
+    fn stop_sandboxes(&mut self, pod: &Pod, stage: &Stage, ids: Vec<String>) {
+        self.stopping = true;
+        if matches!(stage, Stage::Run)
+            && !matches!(
+                self.states.borrow().as_ref().and_then(|s| s.phase.clone()).as_deref(),
+                Some("Failed" | "Succeeded")
+            )
+        {
+            let text = "Pod sandbox changed, it will be killed and re-created.";
+            self.ctx.events.pod(pod, Type::Normal, "SandboxChanged", text);
+        }
+        let ctx = self.ctx.clone();
+        self.tasks.spawn(async move {
+            for id in ids {
+                if let Err(error) = ctx.cri.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await
+                {
+                    tracing::warn!(%error, sandbox = id, "cannot stop the sandbox");
+                    tokio::time::sleep(RUNTIME_RETRY).await;
+                }
+            }
+            Done::Stopped
+        });
+    }
+
+    async fn collect(&mut self, pod: &Pod, runtime: &PodRuntime, plan: &mut Plan) {
+        for id in plan.remove_containers.drain(..) {
+            remove_container(&self.ctx, &id).await;
+            if let Some(container) = runtime.containers.iter().find(|c| c.id == id) {
+                let logs = crate::container::sandbox::log_dir(&self.ctx, pod).join(&container.name);
+                crate::server::logs::remove(&logs, container.restart_count);
+            }
+        }
+        for id in plan.remove_sandboxes.drain(..) {
+            remove_sandbox(&self.ctx, &id).await;
+        }
+    }
+
+    /// Volumes made of API objects follow those; so they must after a restart of the kubelet.
+    fn refresh_volumes(&mut self, pod: &Arc<Pod>, runtime: &PodRuntime, now: Timestamp) {
+        let stale = match &self.volumes {
+            Some(volumes) => volumes.refresh_at.is_some_and(|at| at <= now) || self.pods.take_stale(&self.entry.uid),
+            None => runtime.any_running() && !self.memory.busy,
+        };
+        if !stale || self.refreshing || self.memory.busy {
+            return;
+        }
+        self.refreshing = true;
+        let (ctx, pod) = (self.ctx.clone(), pod.clone());
+        let ips = pod.status.as_ref().and_then(|s| s.pod_ips.clone()).unwrap_or_default();
+        let ips: Vec<String> = ips.into_iter().map(|ip| ip.ip).collect();
+        self.tasks.spawn(async move {
+            let facts = config::facts(&ctx, &ips);
+            Done::Refreshed(volumes::setup(&ctx, &pod, &facts).await)
+        });
+    }
+
+    /// Nothing runs any more. Resources go; the pod itself only when its source wants it gone.
+    async fn finish(&mut self, pod: &Pod, runtime: &PodRuntime, status: &PodStatus) -> Next {
+        let desired = self.entry.desired();
+        if !self.released {
+            self.release(pod);
+        }
+        let deleted = pod.metadata.deletion_timestamp.is_some() || desired.removed;
+        if !deleted {
+            return Next::At(None);
+        }
+        if let Err(error) = self.hand_back(&desired, status).await {
+            tracing::warn!(%error, pod = self.entry.uid, "cannot finish the pod's deletion at the API server");
+            return Next::At(Some(Timestamp::now() + FINISH_RETRY));
+        }
+        for container in &runtime.containers {
+            remove_container(&self.ctx, &container.id).await;
+        }
+        for sandbox in &runtime.sandboxes {
+            remove_sandbox(&self.ctx, &sandbox.id).await;
+        }
+        self.ctx.cgroups.remove_pod(&self.entry.uid);
+        let logs = crate::container::sandbox::log_dir(&self.ctx, pod);
+        let _ = std::fs::remove_dir_all(logs);
+        self.pods.forget(&self.entry.uid);
+        Next::Gone
+    }
+
+    fn release(&mut self, pod: &Pod) {
+        let dir = self.ctx.settings.pod_dir(spec::uid(pod));
+        match volumes::remove_pod_dir(&dir) {
+            Ok(()) => self.released = true,
+            Err(error) => tracing::warn!(%error, dir = %dir.display(), "cannot remove the pod's volumes yet"),
+        }
+        self.ctx.tokens.forget(&self.entry.uid);
+        self.ctx.cgroups.remove_pod(&self.entry.uid);
+        self.volumes = None;
+    }
+
+    async fn hand_back(&mut self, desired: &crate::pods::entry::Desired, status: &PodStatus) -> kube::Result<()> {
+        let shown = if spec::is_static(&desired.pod) { desired.mirror.clone() } else { Some(desired.pod.clone()) };
+        let Some(object) = shown.filter(|_| !(desired.removed && !spec::is_static(&desired.pod))) else {
+            return Ok(());
+        };
+        publish::write(&self.ctx, &self.entry, status).await?;
+        publish::delete(&self.ctx, &object).await
+    }
+}
+
+enum Next {
+    At(Option<Timestamp>),
+    Gone,
+}
+
+pub async fn remove_container(ctx: &Context, id: &str) {
+    if let Err(error) = ctx.cri.remove_container(RemoveContainerRequest { container_id: id.to_owned() }).await {
+        tracing::debug!(%error, container = id, "cannot remove the container yet");
+    }
+}
+
+pub async fn remove_sandbox(ctx: &Context, id: &str) {
+    if let Err(error) = ctx.cri.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() }).await {
+        tracing::debug!(%error, sandbox = id, "cannot remove the sandbox yet");
+    }
+}
+
+/// The uid in a sandbox's or container's labels.
+pub fn uid_of(labels: &std::collections::HashMap<String, String>) -> Option<String> {
+    labels.get(labels::POD_UID).cloned()
+}

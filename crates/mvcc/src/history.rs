@@ -1,0 +1,106 @@
+//! What happened, transaction by transaction: the source of every watch.
+//!
+//! The history holds each transaction from the compacted revision on, so a watcher needs no
+//! queue of its own: it remembers where it is and reads on from there. A slow watcher costs
+//! nothing, and nothing is ever dropped for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::Error;
+use crate::kv::Event;
+use crate::watch::Filter;
+
+/// How many transactions one reading looks at before it lets go of the store again.
+const MAX_SCANNED: usize = 16_384;
+
+/// Where one reading stops; it always gets at least one transaction further.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub events: usize,
+    pub bytes: usize,
+}
+
+/// All changes of one main revision, in order. Never empty.
+#[derive(Debug)]
+pub struct Transaction {
+    pub revision: i64,
+    pub events: Box<[Event]>,
+}
+
+/// The transactions from `compacted` on, oldest first.
+#[derive(Debug, Default)]
+pub struct History {
+    transactions: VecDeque<Arc<Transaction>>,
+    compacted: i64,
+}
+
+/// What one reading of the history gave.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Matching events, whole transactions only.
+    pub events: Vec<Event>,
+    /// Where the next reading begins.
+    pub next: i64,
+    /// Whether the end of the history was reached.
+    pub done: bool,
+}
+
+impl History {
+    pub(crate) fn push(&mut self, transaction: Transaction) {
+        assert!(!transaction.events.is_empty(), "a transaction has events");
+        assert!(
+            self.transactions.back().is_none_or(|last| last.revision < transaction.revision),
+            "revisions only grow"
+        );
+        self.transactions.push_back(Arc::new(transaction));
+    }
+
+    /// Lets go of everything before `at`. Returns what no longer counts as unread history:
+    /// the transactions up to and including `at`.
+    pub(crate) fn compact(&mut self, at: i64) -> Vec<Arc<Transaction>> {
+        assert!(at >= self.compacted, "compaction only goes forward");
+        self.compacted = at;
+        let passed = self.position(at + 1);
+        let gone = self.position(at);
+        let list = self.transactions.iter().take(passed).cloned().collect();
+        self.transactions.drain(..gone);
+        if self.transactions.capacity() > 4 * self.transactions.len() {
+            self.transactions.shrink_to_fit();
+        }
+        list
+    }
+
+    /// The index of the first transaction at or after `revision`.
+    fn position(&self, revision: i64) -> usize {
+        self.transactions.partition_point(|t| t.revision < revision)
+    }
+
+    /// The transactions from `revision` on.
+    pub fn since(&self, revision: i64) -> impl Iterator<Item = &Arc<Transaction>> {
+        self.transactions.range(self.position(revision)..)
+    }
+
+    /// Reads on for one watcher, from `revision`: whole transactions, until a limit or the
+    /// end is reached, or enough was looked at for one go.
+    pub fn read(&self, revision: i64, filter: &Filter, limits: Limits) -> Result<Batch, Error> {
+        if revision < self.compacted {
+            return Err(Error::Compacted { compact_revision: self.compacted });
+        }
+        let mut batch = Batch { next: revision, ..Batch::default() };
+        let mut bytes = 0;
+        for (scanned, transaction) in self.since(revision).enumerate() {
+            let full = batch.events.len() >= limits.events || bytes >= limits.bytes;
+            if full || scanned >= MAX_SCANNED {
+                return Ok(batch);
+            }
+            for event in transaction.events.iter().filter(|e| filter.matches(e)) {
+                bytes += event.kv.key.len() + event.kv.value.len();
+                batch.events.push(event.clone());
+            }
+            batch.next = transaction.revision + 1;
+        }
+        batch.done = true;
+        Ok(batch)
+    }
+}

@@ -1,0 +1,167 @@
+//! The versions of one key, in generations.
+//!
+//! A generation is one life of the key: it begins with a put, grows with every further put
+//! and ends with the tombstone of a deletion; the next put begins a new one. Versions keep
+//! their revision and share the stored key-value.
+//!
+//! # Worked example
+//!
+//! `put k` at revision 2, `put k` at 4, `delete k` at 6, `put k` at 8, `delete k` at 10:
+//!
+//! ```text
+//! generations:  { 2, 4, 6(t) }   { 8, 10(t) }
+//! ```
+//!
+//! Reading at a revision takes the last version not newer than it, and finds nothing if that
+//! is a tombstone: at 5 the version of revision 4, at 7 nothing, at 9 the version of 8.
+//!
+//! `compact(c)` lets go of everything that no read at or after `c` can reach: each version
+//! that a newer one not newer than `c` hides, and a tombstone strictly older than `c`. A
+//! tombstone *at* `c` stays, because a watcher may still resume from `c`.
+//!
+//! ```text
+//! compact(3):  { 2, 4, 6(t) }   { 8, 10(t) }     2 is what a read at 3 finds
+//! compact(4):  { 4, 6(t) }      { 8, 10(t) }
+//! compact(6):  { 6(t) }         { 8, 10(t) }     nobody reads 6(t), but 6 is watchable
+//! compact(7):                   { 8, 10(t) }
+//! compact(10):                  { 10(t) }
+//! compact(11): the index is empty and the key forgotten
+//! ```
+
+use std::sync::Arc;
+
+use crate::kv::{KeyValue, Revision};
+
+/// All versions of one key that are not compacted, oldest first. Never holds an empty
+/// generation; is itself empty only after a compaction, and dropped then.
+#[derive(Debug, Default)]
+pub struct KeyIndex {
+    generations: Vec<Generation>,
+}
+
+#[derive(Debug)]
+struct Generation {
+    versions: Vec<Version>,
+}
+
+#[derive(Debug, Clone)]
+struct Version {
+    revision: Revision,
+    kv: Arc<KeyValue>,
+}
+
+impl Generation {
+    fn begin(version: Version) -> Generation {
+        // Exactly one: most keys live one version long, and `push` would reserve four.
+        Generation { versions: vec![version] }
+    }
+
+    fn ended(&self) -> bool {
+        self.versions.last().is_some_and(|v| v.kv.is_tombstone())
+    }
+}
+
+impl KeyIndex {
+    /// Appends a version: a put continues the open generation or begins one; a tombstone ends
+    /// the open one.
+    pub fn push(&mut self, revision: Revision, kv: Arc<KeyValue>) {
+        assert!(self.last().is_none_or(|last| last.revision < revision), "a version must be newer than all before it");
+        let version = Version { revision, kv };
+        match self.generations.last_mut() {
+            Some(open) if !open.ended() => open.versions.push(version),
+            _ => self.generations.push(Generation::begin(version)),
+        }
+    }
+
+    fn last(&self) -> Option<&Version> {
+        self.generations.last().and_then(|g| g.versions.last())
+    }
+
+    /// The version that lives now.
+    pub fn current(&self) -> Option<&Arc<KeyValue>> {
+        self.last().map(|v| &v.kv).filter(|kv| !kv.is_tombstone())
+    }
+
+    /// The version that lived at main revision `at`.
+    pub fn get(&self, at: i64) -> Option<&Arc<KeyValue>> {
+        let generation = self
+            .generations
+            .iter()
+            .rev()
+            .find(|g| g.versions.first().is_some_and(|first| first.revision.main <= at))?;
+        let next = generation.versions.partition_point(|v| v.revision.main <= at);
+        let found = &generation.versions[next - 1];
+        (!found.kv.is_tombstone()).then_some(&found.kv)
+    }
+
+    /// Forgets what no read or watch at or after `at` needs and hands it to `dropped`.
+    pub fn compact(&mut self, at: i64, mut dropped: impl FnMut(Revision, Arc<KeyValue>)) {
+        for generation in &mut self.generations {
+            let not_newer = generation.versions.partition_point(|v| v.revision.main <= at);
+            let Some(kept) = not_newer.checked_sub(1) else {
+                break;
+            };
+            let version = &generation.versions[kept];
+            let goes = version.kv.is_tombstone() && version.revision.main < at;
+            for v in generation.versions.drain(..kept + usize::from(goes)) {
+                dropped(v.revision, v.kv);
+            }
+        }
+        self.generations.retain(|g| !g.versions.is_empty());
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.generations.is_empty()
+    }
+
+    /// Every version, oldest first.
+    pub fn versions(&self) -> impl Iterator<Item = (Revision, &Arc<KeyValue>)> {
+        self.generations.iter().flat_map(|g| g.versions.iter().map(|v| (v.revision, &v.kv)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    /// The worked example above.
+    fn example() -> KeyIndex {
+        let mut index = KeyIndex::default();
+        for (main, version) in [(2, 1), (4, 2), (6, 0), (8, 1), (10, 0)] {
+            let kv = KeyValue { key: Bytes::from_static(b"k"), mod_revision: main, version, ..KeyValue::default() };
+            index.push(Revision { main, sub: 0 }, Arc::new(kv));
+        }
+        index
+    }
+
+    fn shape(index: &KeyIndex) -> Vec<Vec<i64>> {
+        index.generations.iter().map(|g| g.versions.iter().map(|v| v.revision.main).collect()).collect()
+    }
+
+    #[test]
+    fn reads_between_generations() {
+        let index = example();
+        let found = |at| index.get(at).map(|kv| kv.mod_revision);
+        let expected = [None, Some(2), Some(2), Some(4), Some(4), None, None, Some(8)];
+        for (at, expected) in (1..).zip(expected) {
+            assert_eq!(found(at), expected, "at {at}");
+        }
+        assert_eq!(found(10), None);
+    }
+
+    #[test]
+    fn compaction_of_the_worked_example() {
+        let check = |at, expected: Vec<Vec<i64>>| {
+            let mut index = example();
+            index.compact(at, |_, _| {});
+            assert_eq!(shape(&index), expected, "compact({at})");
+        };
+        check(3, vec![vec![2, 4, 6], vec![8, 10]]);
+        check(4, vec![vec![4, 6], vec![8, 10]]);
+        check(6, vec![vec![6], vec![8, 10]]);
+        check(7, vec![vec![8, 10]]);
+        check(10, vec![vec![10]]);
+        check(11, vec![]);
+    }
+}

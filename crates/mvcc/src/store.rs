@@ -1,0 +1,390 @@
+//! The replicated key space: index, history and leases behind one door.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::Error;
+use crate::history::{History, Transaction};
+use crate::key_index::KeyIndex;
+use crate::kv::{Event, KeyRange, KeyValue, Revision};
+use crate::lease::Leases;
+use crate::range::{Found, Range, RangeResult};
+
+/// What a version costs beside its key and value: its place in index, history and checkpoint.
+const VERSION_OVERHEAD_BYTES: usize = 256;
+
+#[derive(Debug, Clone, Default)]
+pub struct Put {
+    pub key: Bytes,
+    pub value: Bytes,
+    pub lease: i64,
+    pub prev_kv: bool,
+    pub ignore_value: bool,
+    pub ignore_lease: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PutResult {
+    pub prev_kv: Option<Arc<KeyValue>>,
+    pub revision: i64,
+}
+
+#[derive(Debug, Clone)]
+pub struct DeleteRange {
+    pub keys: KeyRange,
+    pub prev_kv: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeleteResult {
+    pub deleted: usize,
+    pub prev_kvs: Vec<Arc<KeyValue>>,
+    pub revision: i64,
+}
+
+/// What a checkpoint has to write and to remove to catch up.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub written: Vec<(Revision, Arc<KeyValue>)>,
+    pub removed: Vec<Revision>,
+}
+
+#[derive(Debug)]
+pub struct Store {
+    index: BTreeMap<Bytes, KeyIndex>,
+    history: History,
+    leases: Leases,
+    revision: i64,
+    compacted: i64,
+    size_bytes: usize,
+    live_keys: usize,
+    changes: Changes,
+}
+
+impl Default for Store {
+    /// An empty store is at revision 1, as etcd's is.
+    fn default() -> Store {
+        Store {
+            index: BTreeMap::new(),
+            history: History::default(),
+            leases: Leases::default(),
+            revision: 1,
+            compacted: 0,
+            size_bytes: 0,
+            live_keys: 0,
+            changes: Changes::default(),
+        }
+    }
+}
+
+impl Store {
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Reads and watches below this revision are refused; 0 if nothing was ever compacted.
+    pub fn compacted(&self) -> i64 {
+        self.compacted
+    }
+
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Bytes of all versions held, as a quota counts them.
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// How many keys exist now.
+    pub fn live_keys(&self) -> usize {
+        self.live_keys
+    }
+
+    pub fn range(&self, range: &Range) -> Result<RangeResult, Error> {
+        self.check_revision(range.revision)?;
+        Ok(self.collect(range, self.revision))
+    }
+
+    pub(crate) fn check_revision(&self, revision: i64) -> Result<(), Error> {
+        if revision > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        if revision > 0 && revision < self.compacted {
+            let compact_revision = self.compacted;
+            return Err(Error::Compacted { compact_revision });
+        }
+        Ok(())
+    }
+
+    fn collect(&self, range: &Range, newest: i64) -> RangeResult {
+        let at = if range.revision > 0 { range.revision } else { newest };
+        let limit = if range.count_only { 0 } else { range.fetch_limit() };
+        let mut kvs = Vec::new();
+        let mut count = 0;
+        for (_, key) in self.index.range::<[u8], _>(range.keys.bounds()) {
+            let found = if at == newest { key.current() } else { key.get(at) };
+            let Some(kv) = found else { continue };
+            count += 1;
+            if kvs.len() < limit {
+                kvs.push(kv.clone());
+            }
+        }
+        let revision = newest;
+        range.finish(kvs, Found { count, revision })
+    }
+
+    /// The living versions of a range, by key.
+    pub(crate) fn current(&self, keys: &KeyRange) -> impl Iterator<Item = &Arc<KeyValue>> {
+        self.index.range::<[u8], _>(keys.bounds()).filter_map(|(_, key)| key.current())
+    }
+
+    fn current_key(&self, key: &[u8]) -> Option<&Arc<KeyValue>> {
+        self.index.get(key)?.current()
+    }
+
+    pub fn put(&mut self, put: Put) -> Result<PutResult, Error> {
+        self.check_put(&put)?;
+        let mut write = self.write();
+        let result = write.put(put);
+        write.commit();
+        Ok(result)
+    }
+
+    pub(crate) fn check_put(&self, put: &Put) -> Result<(), Error> {
+        let keeps = put.ignore_value || put.ignore_lease;
+        if keeps && self.current_key(&put.key).is_none() {
+            return Err(Error::KeyNotFound);
+        }
+        if put.lease != 0 && self.leases.get(put.lease).is_none() {
+            return Err(Error::LeaseNotFound);
+        }
+        Ok(())
+    }
+
+    pub fn delete_range(&mut self, delete: &DeleteRange) -> DeleteResult {
+        let mut write = self.write();
+        let result = write.delete_range(delete);
+        write.commit();
+        result
+    }
+
+    pub fn grant(&mut self, id: i64, ttl_seconds: i64) -> Result<(), Error> {
+        self.leases.grant(id, ttl_seconds)
+    }
+
+    /// Ends a lease and deletes its keys, all in one transaction.
+    pub fn revoke(&mut self, id: i64) -> Result<(), Error> {
+        let lease = self.leases.remove(id).ok_or(Error::LeaseNotFound)?;
+        let mut write = self.write();
+        for key in lease.keys {
+            write.delete(key);
+        }
+        write.commit();
+        Ok(())
+    }
+
+    /// Lets go of history before `at`. Costs as much as was written since the last time, not
+    /// as much as there are keys: only keys that changed up to `at` have anything to drop.
+    pub fn compact(&mut self, at: i64) -> Result<(), Error> {
+        if at <= self.compacted {
+            let compact_revision = self.compacted;
+            return Err(Error::Compacted { compact_revision });
+        }
+        if at > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        self.compacted = at;
+        for transaction in self.history.compact(at) {
+            for event in &transaction.events {
+                self.compact_key(&event.kv.key, at);
+            }
+        }
+        Ok(())
+    }
+
+    fn compact_key(&mut self, key: &Bytes, at: i64) {
+        let Some(index) = self.index.get_mut(key) else {
+            return;
+        };
+        index.compact(at, |revision, kv| {
+            self.size_bytes -= cost(&kv);
+            self.changes.removed.push(revision);
+        });
+        if index.is_empty() {
+            self.index.remove(key);
+        }
+    }
+
+    pub(crate) fn write(&mut self) -> Write<'_> {
+        Write { main: self.revision + 1, events: Vec::new(), store: self }
+    }
+
+    /// What changed since the last call, for a checkpoint. Versions that were written and
+    /// compacted in between are in neither list.
+    pub fn take_changes(&mut self) -> Changes {
+        let mut changes = std::mem::take(&mut self.changes);
+        if changes.removed.is_empty() || changes.written.is_empty() {
+            return changes;
+        }
+        changes.removed.sort_unstable();
+        let removed = &changes.removed;
+        let first = changes.written[0].0;
+        changes.written.retain(|(revision, _)| removed.binary_search(revision).is_err());
+        changes.removed.retain(|revision| *revision < first);
+        changes
+    }
+
+    /// Every version held, in the order in which they were written.
+    pub fn records(&self) -> Vec<(Revision, Arc<KeyValue>)> {
+        let versions = self.index.values().flat_map(KeyIndex::versions);
+        let mut records: Vec<_> = versions.map(|(rev, kv)| (rev, kv.clone())).collect();
+        records.sort_unstable_by_key(|(revision, _)| *revision);
+        records
+    }
+
+    /// Rebuilds a store from what [`Store::records`] and the checkpoints' [`Changes`] kept.
+    /// Records must come in revision order.
+    pub fn restore(
+        revision: i64,
+        compacted: i64,
+        leases: impl IntoIterator<Item = (i64, i64)>,
+        records: impl IntoIterator<Item = (Revision, KeyValue)>,
+    ) -> Result<Store, Error> {
+        let mut store = Store { revision: 0, ..Store::default() };
+        for (id, ttl_seconds) in leases {
+            store.leases.grant(id, ttl_seconds)?;
+        }
+        let mut events = Vec::new();
+        for (at, kv) in records {
+            assert!(at.main <= revision, "a record from after the checkpoint");
+            if at.main != store.revision {
+                store.close_transaction(&mut events);
+                store.revision = at.main;
+            }
+            events.push(store.insert(at, kv));
+        }
+        store.close_transaction(&mut events);
+        store.revision = revision;
+        store.changes = Changes::default();
+        if compacted > 0 {
+            store.compact(compacted)?;
+        }
+        Ok(store)
+    }
+
+    fn close_transaction(&mut self, events: &mut Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        self.history.push(Transaction { revision: self.revision, events: std::mem::take(events).into_boxed_slice() });
+    }
+
+    /// Adds a version to the index and moves its key between leases.
+    fn insert(&mut self, at: Revision, mut kv: KeyValue) -> Event {
+        let index = match self.index.get_mut(&kv.key) {
+            Some(index) => {
+                // All versions of a key share the bytes of its name.
+                if let Some((_, first)) = index.versions().next() {
+                    kv.key = first.key.clone();
+                }
+                index
+            }
+            None => self.index.entry(kv.key.clone()).or_default(),
+        };
+        let kv = Arc::new(kv);
+        let prev = index.current().cloned();
+        index.push(at, kv.clone());
+        let before = prev.as_ref().map_or(0, |prev| prev.lease);
+        self.leases.reattach(&kv.key, before, kv.lease);
+        self.size_bytes += cost(&kv);
+        self.live_keys += usize::from(prev.is_none() && !kv.is_tombstone());
+        self.live_keys -= usize::from(prev.is_some() && kv.is_tombstone());
+        self.changes.written.push((at, kv.clone()));
+        Event { kv, prev }
+    }
+}
+
+fn cost(kv: &KeyValue) -> usize {
+    kv.key.len() + kv.value.len() + VERSION_OVERHEAD_BYTES
+}
+
+/// A write transaction under way. Its changes are in the index at once, visible to its own
+/// reads, and become an entry of the history with [`Write::commit`].
+pub(crate) struct Write<'a> {
+    store: &'a mut Store,
+    main: i64,
+    events: Vec<Event>,
+}
+
+impl Write<'_> {
+    /// The revision that a read within this transaction reads at.
+    pub(crate) fn visible_revision(&self) -> i64 {
+        self.main - i64::from(self.events.is_empty())
+    }
+
+    pub(crate) fn range(&self, range: &Range) -> RangeResult {
+        self.store.collect(range, self.visible_revision())
+    }
+
+    pub(crate) fn put(&mut self, put: Put) -> PutResult {
+        let prev = self.store.current_key(&put.key).cloned();
+        let kept = prev.as_deref();
+        let kv = KeyValue {
+            create_revision: kept.map_or(self.main, |kv| kv.create_revision),
+            mod_revision: self.main,
+            version: kept.map_or(1, |kv| kv.version + 1),
+            value: match kept {
+                Some(kv) if put.ignore_value => kv.value.clone(),
+                _ => put.value,
+            },
+            lease: match kept {
+                Some(kv) if put.ignore_lease => kv.lease,
+                _ => put.lease,
+            },
+            key: put.key,
+        };
+        self.push(kv);
+        PutResult { prev_kv: prev.filter(|_| put.prev_kv), revision: self.main }
+    }
+
+    pub(crate) fn delete_range(&mut self, delete: &DeleteRange) -> DeleteResult {
+        let doomed: Vec<Arc<KeyValue>> = self.store.current(&delete.keys).cloned().collect();
+        for kv in &doomed {
+            self.delete(kv.key.clone());
+        }
+        DeleteResult {
+            deleted: doomed.len(),
+            revision: self.visible_revision(),
+            prev_kvs: if delete.prev_kv { doomed } else { Vec::new() },
+        }
+    }
+
+    /// Deletes a key that exists.
+    fn delete(&mut self, key: Bytes) {
+        self.push(KeyValue::tombstone(key, self.main));
+    }
+
+    fn push(&mut self, kv: KeyValue) {
+        let at = Revision {
+            main: self.main,
+            sub: i64::try_from(self.events.len()).expect("fewer changes than i64 can count"),
+        };
+        let event = self.store.insert(at, kv);
+        self.events.push(event);
+    }
+
+    pub(crate) fn commit(mut self) {
+        if self.events.is_empty() {
+            return;
+        }
+        self.store.revision = self.main;
+        self.store.close_transaction(&mut self.events);
+    }
+}

@@ -1,0 +1,47 @@
+//! Range options, one table row each.
+
+use bytes::Bytes;
+use mvcc::{Bounds, KeyRange, Order, Put, Range, Store, Target};
+
+/// Keys a=3, b=1, c=2 at revisions 2, 3, 4; then b again, at 5, as 9.
+fn store() -> Store {
+    let mut store = Store::default();
+    for (key, value) in [("a", "3"), ("b", "1"), ("c", "2"), ("b", "9")] {
+        let put = Put { key: Bytes::from(key), value: Bytes::from(value), ..Put::default() };
+        store.put(put).expect("a plain put");
+    }
+    store
+}
+
+fn check(edit: impl Fn(&mut Range), expected: &str, more: bool, count: usize) {
+    let mut range = Range::of(KeyRange::all());
+    edit(&mut range);
+    let found = store().range(&range).expect("readable");
+    let keys: Vec<&str> = found.kvs.iter().map(|kv| std::str::from_utf8(&kv.key).expect("ascii")).collect();
+    let got = (keys.concat(), found.more, found.count);
+    assert_eq!(got, (expected.to_owned(), more, count), "{range:?}");
+    assert_eq!(found.revision, 5, "the header tells the newest revision");
+}
+
+#[test]
+fn range_options() {
+    check(|_| {}, "abc", false, 3);
+    check(|r| r.limit = 2, "ab", true, 3);
+    check(|r| r.limit = 3, "abc", false, 3);
+    check(|r| r.count_only = true, "", false, 3);
+    check(|r| r.order = Order::Descend, "cba", false, 3);
+    check(|r| r.target = Target::Value, "cab", false, 3);
+    check(|r| (r.target, r.revision) = (Target::Value, 4), "bca", false, 3);
+    check(|r| (r.target, r.order) = (Target::Mod, Order::Descend), "bca", false, 3);
+    check(|r| (r.target, r.limit) = (Target::Create, 1), "a", true, 3);
+    check(|r| (r.target, r.order) = (Target::Version, Order::Descend), "bac", false, 3);
+    check(|r| r.revision = 3, "ab", false, 2);
+    let min_mod = |min_mod| Bounds { min_mod, ..Bounds::default() };
+    check(|r| r.bounds = min_mod(4), "bc", false, 3);
+    check(|r| (r.bounds, r.limit) = (min_mod(4), 1), "b", true, 3);
+    check(|r| r.bounds = Bounds { max_mod: 4, ..Bounds::default() }, "ac", false, 3);
+    let create = Bounds { min_create: 3, max_create: 3, ..Bounds::default() };
+    check(|r| r.bounds = create, "b", false, 3);
+    check(|r| r.keys = KeyRange::Single(Bytes::from("b")), "b", false, 1);
+    check(|r| r.keys = KeyRange::Between(Bytes::from("c"), Bytes::from("a")), "", false, 0);
+}

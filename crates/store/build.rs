@@ -1,0 +1,17 @@
+//! Compiles the wire formats in `proto/` with protox, so that no `protoc` is needed for them.
+
+const PROTOS: [&str; 3] = ["etcd/api/mvccpb/kv.proto", "etcd/api/etcdserverpb/rpc.proto", "kvraft/kvraft.proto"];
+const ROOT: &str = "../../proto";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    for proto in PROTOS {
+        println!("cargo::rerun-if-changed={ROOT}/{proto}");
+    }
+    let descriptors = protox::compile(PROTOS, [ROOT])?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        // Keys, values and blobs are shared, never copied per message.
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

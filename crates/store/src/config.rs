@@ -1,0 +1,378 @@
+//! Flags and configuration file, under etcd's names, checked before anything is opened.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Parser, Subcommand};
+use daemon::LogArgs;
+use serde::Deserialize;
+use url::Url;
+
+/// The etcd release whose API is answered; clients decide by it what they may use.
+pub const ETCD_VERSION: &str = "3.6.6";
+/// Beyond the request itself, what a gRPC message may add.
+pub const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
+const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
+const DEFAULT_PEER_URL: &str = "http://localhost:2380";
+const MAX_QUOTA_BYTES: u64 = 64 << 30;
+
+/// An embedded Raft key-value store that speaks etcd v3
+#[derive(Debug, Clone, Parser)]
+#[command(name = "kube-store", version = daemon::VERSION)]
+pub struct Flags {
+    /// Configuration file in YAML with etcd's keys; as with etcd, other settings' flags are ignored beside it
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: Settings,
+    #[command(flatten)]
+    pub log: LogArgs,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Make a data directory from a snapshot; the member it founds takes its name and URLs
+    /// from the flags before `restore`
+    Restore {
+        /// A file written by `etcdctl snapshot save`
+        snapshot: PathBuf,
+    },
+}
+
+/// What flags and file can set. In the file the keys are the flags' names, and the TLS files
+/// stand under `client-transport-security`, as in etcd's.
+#[derive(Debug, Clone, Parser, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Human-readable name for this member
+    #[arg(long, default_value = "default")]
+    pub name: String,
+    /// Path to the data directory (default `<name>.etcd`)
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// URLs to listen on for client requests
+    #[arg(long, default_value = "http://localhost:2379")]
+    pub listen_client_urls: String,
+    /// This member's client URLs to tell to clients
+    #[arg(long, default_value = "http://localhost:2379")]
+    pub advertise_client_urls: String,
+    /// URLs to serve /metrics and /health on
+    #[arg(long, default_value = "")]
+    pub listen_metrics_urls: String,
+    /// This member's peer URLs to tell to the cluster
+    #[arg(long, default_value = DEFAULT_PEER_URL)]
+    pub initial_advertise_peer_urls: String,
+    /// Token that keeps clusters with the same URLs apart
+    #[arg(long, default_value = "etcd-cluster")]
+    pub initial_cluster_token: String,
+    /// Path to the server's TLS certificate
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub cert_file: Option<PathBuf>,
+    /// Path to the server's TLS key
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub key_file: Option<PathBuf>,
+    /// Path to the CA that signs client certificates
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Require a client certificate signed by the trusted CA
+    #[arg(long)]
+    #[serde(skip)]
+    pub client_cert_auth: bool,
+    #[arg(skip)]
+    client_transport_security: Option<FileTls>,
+    /// How to read --auto-compaction-retention: periodic or revision
+    #[arg(long, default_value = "periodic")]
+    pub auto_compaction_mode: String,
+    /// History to keep: a duration or hours (periodic) or a number of revisions; 0 disables
+    #[arg(long, default_value = "0")]
+    pub auto_compaction_retention: String,
+    /// Raise an alarm when the data exceeds this size; 0 is the default of 2 GiB
+    #[arg(long, default_value_t = 0)]
+    pub quota_backend_bytes: u64,
+    /// Maximum number of operations permitted in a transaction
+    #[arg(long, default_value_t = 128)]
+    pub max_txn_ops: usize,
+    /// Maximum client request size in bytes the server will accept
+    #[arg(long, default_value_t = 3 << 19)]
+    pub max_request_bytes: usize,
+    /// Number of committed entries between two checkpoints
+    #[arg(long, default_value_t = 10_000)]
+    pub snapshot_count: u64,
+    /// Interval of periodic watch progress notifications
+    #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m")]
+    #[serde(alias = "experimental-watch-progress-notify-interval")]
+    pub watch_progress_notify_interval: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FileTls {
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    trusted_ca_file: Option<PathBuf>,
+    #[serde(default)]
+    client_cert_auth: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::parse_from(["kube-store"])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub ca: Option<PathBuf>,
+    pub client_cert_auth: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compaction {
+    Off,
+    Periodic(Duration),
+    Revisions(i64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    pub tls: bool,
+}
+
+/// Everything checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub name: String,
+    pub data_dir: PathBuf,
+    pub clients: Vec<Endpoint>,
+    pub metrics: Vec<Endpoint>,
+    pub advertise_client_urls: Vec<String>,
+    pub advertise_peer_urls: Vec<String>,
+    pub cluster_token: String,
+    pub tls: Option<Tls>,
+    pub compaction: Compaction,
+    pub quota_bytes: u64,
+    pub max_txn_ops: usize,
+    pub max_request_bytes: usize,
+    pub snapshot_count: u64,
+    pub progress_interval: Duration,
+}
+
+impl Flags {
+    pub fn validate(self) -> Result<Config> {
+        match &self.config_file {
+            None => self.settings.validate(),
+            Some(path) => {
+                let name = || format!("cannot use --config-file {}", path.display());
+                let text = std::fs::read_to_string(path).with_context(name)?;
+                let mut settings: Settings = daemon::config::yaml(&text).with_context(name)?;
+                if let Some(tls) = settings.client_transport_security.take() {
+                    settings.cert_file = tls.cert_file;
+                    settings.key_file = tls.key_file;
+                    settings.trusted_ca_file = tls.trusted_ca_file;
+                    settings.client_cert_auth = tls.client_cert_auth;
+                }
+                settings.validate().with_context(name)
+            }
+        }
+    }
+}
+
+impl Settings {
+    fn validate(self) -> Result<Config> {
+        ensure!(!self.name.is_empty(), "--name must not be empty");
+        let tls = self.tls()?;
+        let clients = endpoints("listen-client-urls", &self.listen_client_urls, tls.is_some())?;
+        ensure!(!clients.is_empty(), "--listen-client-urls names no URL");
+        let quota_bytes = if self.quota_backend_bytes == 0 { DEFAULT_QUOTA_BYTES } else { self.quota_backend_bytes };
+        ensure!(quota_bytes <= MAX_QUOTA_BYTES, "--quota-backend-bytes is more than {MAX_QUOTA_BYTES}");
+        ensure!(self.max_txn_ops > 0, "--max-txn-ops must be at least 1");
+        ensure!(self.snapshot_count > 0, "--snapshot-count must be at least 1");
+        ensure!((1..=64 << 20).contains(&self.max_request_bytes), "--max-request-bytes must be between 1 and 67108864");
+        let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", self.name)));
+        Ok(Config {
+            data_dir,
+            metrics: endpoints("listen-metrics-urls", &self.listen_metrics_urls, tls.is_some())?,
+            advertise_client_urls: urls("advertise-client-urls", &self.advertise_client_urls)?,
+            advertise_peer_urls: urls("initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?,
+            compaction: self.compaction()?,
+            progress_interval: duration(&self.watch_progress_notify_interval)
+                .filter(|interval| !interval.is_zero())
+                .with_context(|| {
+                    format!("--watch-progress-notify-interval={} is no duration", self.watch_progress_notify_interval)
+                })?,
+            clients,
+            tls,
+            quota_bytes,
+            name: self.name,
+            cluster_token: self.initial_cluster_token,
+            max_txn_ops: self.max_txn_ops,
+            max_request_bytes: self.max_request_bytes,
+            snapshot_count: self.snapshot_count,
+        })
+    }
+
+    fn tls(&self) -> Result<Option<Tls>> {
+        let (cert, key) = match (&self.cert_file, &self.key_file) {
+            (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+            (None, None) => {
+                ensure!(!self.client_cert_auth, "--client-cert-auth needs --cert-file and --key-file");
+                return Ok(None);
+            }
+            _ => bail!("--cert-file and --key-file must be set together"),
+        };
+        let ca = self.trusted_ca_file.clone();
+        ensure!(ca.is_some() || !self.client_cert_auth, "--client-cert-auth needs --trusted-ca-file");
+        // etcd takes a trusted CA as a wish to verify.
+        let client_cert_auth = self.client_cert_auth || ca.is_some();
+        Ok(Some(Tls { cert, key, ca, client_cert_auth }))
+    }
+
+    fn compaction(&self) -> Result<Compaction> {
+        let retention = &self.auto_compaction_retention;
+        let wrong =
+            || format!("--auto-compaction-retention={retention} does not fit mode {}", self.auto_compaction_mode);
+        match self.auto_compaction_mode.as_str() {
+            "periodic" => {
+                let hours = retention.parse::<u64>().ok().and_then(|h| h.checked_mul(3600)).map(Duration::from_secs);
+                let keep = hours.or_else(|| duration(retention)).with_context(wrong)?;
+                Ok(if keep.is_zero() { Compaction::Off } else { Compaction::Periodic(keep) })
+            }
+            "revision" => match retention.parse::<i64>().ok().filter(|n| *n >= 0).with_context(wrong)? {
+                0 => Ok(Compaction::Off),
+                keep => Ok(Compaction::Revisions(keep)),
+            },
+            mode => bail!("--auto-compaction-mode={mode} is neither periodic nor revision"),
+        }
+    }
+}
+
+/// A duration as Go writes it: numbers with units, summed up.
+fn duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 6] = [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let (unit, factor) = UNITS.iter().find(|(unit, _)| rest[digits..].starts_with(unit))?;
+        total = total.checked_add(Duration::try_from_secs_f64(number * factor).ok()?)?;
+        rest = &rest[digits + unit.len()..];
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|url| !url.is_empty())
+}
+
+fn parse_url(flag: &str, text: &str) -> Result<Url> {
+    let url = Url::parse(text).with_context(|| format!("--{flag}: {text} is no URL"))?;
+    ensure!(matches!(url.scheme(), "http" | "https"), "--{flag}: {text} is neither http nor https");
+    ensure!(matches!(url.path(), "" | "/"), "--{flag}: {text} has a path");
+    ensure!(url.port().is_some(), "--{flag}: {text} has no port");
+    Ok(url)
+}
+
+fn urls(flag: &str, text: &str) -> Result<Vec<String>> {
+    let urls = split(text).map(|url| parse_url(flag, url).map(|_| url.trim_end_matches('/').to_owned()));
+    urls.collect()
+}
+
+fn endpoints(flag: &str, text: &str, have_tls: bool) -> Result<Vec<Endpoint>> {
+    let mut all = Vec::new();
+    for text in split(text) {
+        let url = parse_url(flag, text)?;
+        let tls = url.scheme() == "https";
+        ensure!(have_tls || !tls, "--{flag}: {text} needs --cert-file and --key-file");
+        let port = url.port().expect("checked by parse_url");
+        let host = url.host_str().with_context(|| format!("--{flag}: {text} has no host"))?;
+        for address in resolve(host, port).with_context(|| format!("--{flag}: cannot resolve {host}"))? {
+            all.push(Endpoint { address, tls });
+        }
+    }
+    Ok(all)
+}
+
+/// A name may stand for several addresses; `localhost` for one per family, of which the first
+/// is enough.
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let mut found: Vec<SocketAddr> = (bare, port).to_socket_addrs()?.collect();
+    found.sort_by_key(|address| !address.is_ipv4());
+    found.truncate(1);
+    ensure!(!found.is_empty(), "no address");
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(flags: &[&str], expected: Result<(), &str>) {
+        let flags = ["kube-store"].iter().chain(flags);
+        let got = Flags::try_parse_from(flags).expect("known flags").validate();
+        match (got, expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(error), Err(words)) => assert!(format!("{error:#}").contains(words), "{error:#}"),
+            (got, expected) => panic!("{got:?} is not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        check(&[], Ok(()));
+        check(&["--listen-client-urls", "https://127.0.0.1:2379"], Err("needs --cert-file"));
+        check(&["--listen-client-urls", "127.0.0.1:2379"], Err("--listen-client-urls"));
+        check(&["--listen-client-urls", "http://127.0.0.1"], Err("has no port"));
+        check(&["--cert-file", "x"], Err("must be set together"));
+        check(&["--client-cert-auth"], Err("needs --cert-file"));
+        check(&["--auto-compaction-retention", "5x"], Err("--auto-compaction-retention=5x"));
+        check(&["--auto-compaction-retention", "5m"], Ok(()));
+        check(&["--auto-compaction-mode", "revision", "--auto-compaction-retention", "5m"], Err("mode revision"));
+        check(&["--watch-progress-notify-interval", "0s"], Err("is no duration"));
+        check(&["--max-request-bytes", "0"], Err("--max-request-bytes"));
+    }
+
+    #[test]
+    fn durations_as_go_writes_them() {
+        for (text, expected) in [
+            ("5m", Some(300_000)),
+            ("1h30m", Some(5_400_000)),
+            ("1.5s", Some(1_500)),
+            ("10ms", Some(10)),
+            ("", None),
+            ("5", None),
+            ("m", None),
+        ] {
+            assert_eq!(duration(text), expected.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_file_speaks_etcds_keys() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let text = "name: one\ndata-dir: /d\nlisten-client-urls: https://127.0.0.1:1\n\
+            client-transport-security:\n  cert-file: c\n  key-file: k\n  trusted-ca-file: a\n  client-cert-auth: true\n";
+        std::fs::write(file.path(), text).expect("writable");
+        let path = file.path().to_str().expect("ascii");
+        let flags = Flags::try_parse_from(["kube-store", "--config-file", path]).expect("known flags");
+        let config = flags.validate().expect("a valid file");
+        let tls = config.tls.expect("configured");
+        assert_eq!((config.name.as_str(), tls.client_cert_auth), ("one", true));
+        std::fs::write(file.path(), "nmae: one\n").expect("writable");
+        check(&["--config-file", path], Err("nmae"));
+    }
+}

@@ -1,0 +1,85 @@
+//! Why a request is refused, with the codes and words etcd's clients look for.
+
+use tonic::{Code, Status};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("etcdserver: key is not provided")]
+    EmptyKey,
+    #[error("etcdserver: key not found")]
+    KeyNotFound,
+    #[error("etcdserver: value is provided")]
+    ValueProvided,
+    #[error("etcdserver: lease is provided")]
+    LeaseProvided,
+    #[error("etcdserver: too many operations in txn request")]
+    TooManyOps,
+    #[error("etcdserver: duplicate key given in txn request")]
+    DuplicateKey,
+    #[error("etcdserver: invalid sort option")]
+    InvalidSortOption,
+    #[error("etcdserver: request is too large")]
+    RequestTooLarge,
+    #[error("etcdserver: too many requests")]
+    TooManyRequests,
+    #[error("etcdserver: mvcc: required revision has been compacted")]
+    Compacted,
+    #[error("etcdserver: mvcc: required revision is a future revision")]
+    FutureRevision,
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+    #[error("etcdserver: requested lease not found")]
+    LeaseNotFound,
+    #[error("etcdserver: lease already exists")]
+    LeaseExists,
+    #[error("etcdserver: too large lease TTL")]
+    LeaseTtlTooLarge,
+    #[error("etcdserver: member not found")]
+    MemberNotFound,
+    #[error("etcdserver: bad leader transferee")]
+    BadLeaderTransferee,
+    #[error("etcdserver: no leader")]
+    NoLeader,
+    #[error("etcdserver: request timed out")]
+    TimedOut,
+    #[error("etcdserver: server stopped")]
+    Stopped,
+}
+
+impl Refusal {
+    fn code(self) -> Code {
+        use Refusal::{
+            BadLeaderTransferee, Compacted, DuplicateKey, EmptyKey, FutureRevision, InvalidSortOption, KeyNotFound,
+            LeaseExists, LeaseNotFound, LeaseProvided, LeaseTtlTooLarge, MemberNotFound, NoLeader, NoSpace,
+            RequestTooLarge, Stopped, TimedOut, TooManyOps, TooManyRequests, ValueProvided,
+        };
+        match self {
+            EmptyKey | KeyNotFound | ValueProvided | LeaseProvided | TooManyOps | DuplicateKey | InvalidSortOption
+            | RequestTooLarge => Code::InvalidArgument,
+            Compacted | FutureRevision | LeaseTtlTooLarge => Code::OutOfRange,
+            NoSpace | TooManyRequests => Code::ResourceExhausted,
+            LeaseNotFound | MemberNotFound => Code::NotFound,
+            LeaseExists | BadLeaderTransferee => Code::FailedPrecondition,
+            NoLeader | TimedOut | Stopped => Code::Unavailable,
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Status {
+        Status::new(refusal.code(), refusal.to_string())
+    }
+}
+
+impl From<mvcc::Error> for Refusal {
+    fn from(error: mvcc::Error) -> Refusal {
+        match error {
+            mvcc::Error::Compacted { .. } => Refusal::Compacted,
+            mvcc::Error::FutureRevision => Refusal::FutureRevision,
+            mvcc::Error::KeyNotFound => Refusal::KeyNotFound,
+            mvcc::Error::LeaseNotFound => Refusal::LeaseNotFound,
+            mvcc::Error::LeaseExists => Refusal::LeaseExists,
+            mvcc::Error::LeaseTtlTooLarge => Refusal::LeaseTtlTooLarge,
+        }
+    }
+}

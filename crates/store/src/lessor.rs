@@ -1,0 +1,88 @@
+//! Leases in the leader's memory: renewed without a log entry, ended through the log.
+
+use std::time::{Duration, Instant};
+
+use mvcc::{Expiry, Leases};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// How many leases one round ends; the rest follow in the next.
+pub const MAX_REVOKED_PER_ROUND: usize = 500;
+/// How long to wait before a revocation that failed is tried again.
+pub const RETRY: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub struct Lessor {
+    origin: Instant,
+    expiry: Mutex<Option<Expiry>>,
+    changed: Notify,
+}
+
+impl Default for Lessor {
+    fn default() -> Lessor {
+        Lessor { origin: Instant::now(), expiry: Mutex::new(None), changed: Notify::new() }
+    }
+}
+
+impl Lessor {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// This member leads now: every lease counts in full from here on.
+    pub fn promote(&self, leases: &Leases) {
+        *self.expiry.lock() = Some(Expiry::promote(leases, self.now_ms()));
+        self.changed.notify_one();
+    }
+
+    /// Another member leads: it decides when leases end.
+    pub fn demote(&self) {
+        *self.expiry.lock() = None;
+    }
+
+    /// Granted or renewed.
+    pub fn renew(&self, id: i64, ttl_seconds: i64) {
+        let now = self.now_ms();
+        if let Some(expiry) = self.expiry.lock().as_mut() {
+            let before = expiry.next_deadline_ms();
+            expiry.renew(id, ttl_seconds, now);
+            // A later deadline needs no waking: the sleeper looks again when it wakes.
+            if before.is_none_or(|before| expiry.next_deadline_ms() < Some(before)) {
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    pub fn revoked(&self, id: i64) {
+        if let Some(expiry) = self.expiry.lock().as_mut() {
+            expiry.remove(id);
+        }
+    }
+
+    pub fn remaining_seconds(&self, id: i64) -> Option<i64> {
+        let now = self.now_ms();
+        self.expiry.lock().as_ref()?.remaining_seconds(id, now)
+    }
+
+    /// Waits until leases have run out and names them. They are named again until revoked.
+    pub async fn expired(&self) -> Vec<i64> {
+        loop {
+            let changed = self.changed.notified();
+            let now = self.now_ms();
+            let (expired, next) = match self.expiry.lock().as_ref() {
+                Some(expiry) => (expiry.expired(now, MAX_REVOKED_PER_ROUND), expiry.next_deadline_ms()),
+                None => (Vec::new(), None),
+            };
+            if !expired.is_empty() {
+                return expired;
+            }
+            match next {
+                None => changed.await,
+                Some(deadline) => {
+                    let wait = Duration::from_millis(deadline.saturating_sub(now));
+                    tokio::select! { () = changed => {}, () = tokio::time::sleep(wait) => {} }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The wire formats, generated from `proto/`.
+
+#![allow(clippy::unwrap_used)]
+
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+pub mod kvraft {
+    tonic::include_proto!("kvraft");
+}

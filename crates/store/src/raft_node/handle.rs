@@ -1,0 +1,95 @@
+//! How services reach the raft thread.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::core::Input;
+use crate::error::Refusal;
+use crate::pb::kvraft::command::Op;
+use crate::state::Outcome;
+
+/// Requests under way; what comes on top is refused, as etcd refuses it.
+const MAX_REQUESTS: usize = 5_000;
+/// etcd's bound for a request: five seconds and two elections.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+
+pub type Answer = Result<Outcome, Refusal>;
+
+pub struct Proposal {
+    pub op: Op,
+    pub answer: oneshot::Sender<Answer>,
+    /// Held until the proposal is answered.
+    pub _permit: OwnedSemaphorePermit,
+}
+
+#[derive(Clone)]
+pub struct Handle {
+    inputs: Sender<Input>,
+    permits: Arc<Semaphore>,
+}
+
+impl Handle {
+    pub(super) fn new(inputs: Sender<Input>) -> Handle {
+        Handle { inputs, permits: Arc::new(Semaphore::new(MAX_REQUESTS)) }
+    }
+
+    /// Puts a command through the log and returns what applying it answered.
+    pub async fn propose(&self, op: Op) -> Answer {
+        let permits = self.permits.clone();
+        let permit = permits.try_acquire_owned().map_err(|_| Refusal::TooManyRequests)?;
+        let (answer, answered) = oneshot::channel();
+        self.send(Input::Propose(Proposal { op, answer, _permit: permit }))?;
+        wait(answered).await?
+    }
+
+    /// Returns when a read of the state is sure to see every write answered before this call.
+    pub async fn read_index(&self) -> Result<(), Refusal> {
+        let permits = self.permits.clone();
+        let permit = permits.acquire_owned().await.map_err(|_| Refusal::Stopped)?;
+        let (ready, is_ready) = oneshot::channel();
+        self.send(Input::Read(ready))?;
+        let read = wait(is_ready).await;
+        drop(permit);
+        read
+    }
+
+    /// Makes the state as of now a durable checkpoint and gives the log's space back.
+    pub async fn checkpoint(&self) -> Result<(), Refusal> {
+        let (done, is_done) = oneshot::channel();
+        self.send(Input::Checkpoint(done))?;
+        is_done.await.map_err(|_| Refusal::Stopped)
+    }
+
+    fn send(&self, input: Input) -> Result<(), Refusal> {
+        self.inputs.send(input).map_err(|_| Refusal::Stopped)
+    }
+}
+
+async fn wait<T>(answer: oneshot::Receiver<T>) -> Result<T, Refusal> {
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;
+    answer.map_err(|_| Refusal::TimedOut)?.map_err(|_| Refusal::Stopped)
+}
+
+/// The node's threads, to be stopped and waited for.
+pub struct Threads {
+    pub(super) inputs: Sender<Input>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Answers what is under way, writes a last checkpoint and ends. Blocks.
+    pub fn stop(self) {
+        // A raft thread that has failed is gone already.
+        let _ = self.inputs.send(Input::Stop);
+        drop(self.inputs);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the node panicked");
+            }
+        }
+    }
+}

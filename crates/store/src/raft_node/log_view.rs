@@ -1,0 +1,159 @@
+//! The part of the log that Raft still looks at, in memory.
+//!
+//! Entries stay until they are applied; with peers, a bounded tail longer, for those who lag.
+//! Whoever lags further behind gets a snapshot.
+
+use std::collections::VecDeque;
+
+use raft::prelude::{ConfState, Entry, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError, util};
+
+use crate::state::Applied;
+
+/// Applied entries that a cluster of several members keeps for those who lag.
+const KEPT_ENTRIES: u64 = 5_000;
+
+#[derive(Debug)]
+pub struct LogView {
+    hard_state: HardState,
+    conf: ConfState,
+    /// The entry before the first one here.
+    before: Applied,
+    entries: VecDeque<Entry>,
+}
+
+impl LogView {
+    pub fn new(applied: Applied, conf: ConfState, hard_state: HardState, entries: Vec<Entry>) -> LogView {
+        let first = entries.first().map_or(applied.index + 1, |e| e.index);
+        assert_eq!(first, applied.index + 1, "the log continues the checkpoint");
+        LogView { hard_state, conf, before: applied, entries: entries.into() }
+    }
+
+    pub fn set_hard_state(&mut self, hard_state: HardState) {
+        self.hard_state = hard_state;
+    }
+
+    /// Appends; entries already here under the same indexes give way.
+    pub fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else {
+            return;
+        };
+        assert!(first.index > self.before.index, "an applied entry is never replaced");
+        assert!(first.index <= self.last() + 1, "entries follow each other");
+        self.entries.truncate(self.position(first.index));
+        self.entries.extend(entries.iter().cloned());
+    }
+
+    /// Lets go of entries that are applied and that no peer is expected to ask for.
+    pub fn trim(&mut self, applied: u64) {
+        let alone = self.conf.voters.len() == 1 && self.conf.learners.is_empty();
+        let keep = if alone { 0 } else { KEPT_ENTRIES };
+        while let Some(first) = self.entries.front() {
+            if first.index + keep > applied {
+                break;
+            }
+            self.before = Applied { index: first.index, term: first.term };
+            self.entries.pop_front();
+        }
+    }
+
+    fn last(&self) -> u64 {
+        self.entries.back().map_or(self.before.index, |e| e.index)
+    }
+
+    /// Where an index behind `before` lies, or would.
+    fn position(&self, index: u64) -> usize {
+        let offset = index - self.before.index - 1;
+        usize::try_from(offset).expect("entries are in memory")
+    }
+}
+
+impl Storage for LogView {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(self.hard_state.clone(), self.conf.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low <= self.before.index {
+            return Err(StorageError::Compacted.into());
+        }
+        assert!(high <= self.last() + 1, "asked for entries up to {high}, the last is {}", self.last());
+        let range = self.position(low)..self.position(high);
+        let mut entries: Vec<Entry> = self.entries.range(range).cloned().collect();
+        util::limit_size(&mut entries, max_size.into());
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.before.index {
+            return Ok(self.before.term);
+        }
+        if index < self.before.index {
+            return Err(StorageError::Compacted.into());
+        }
+        let entry = self.entries.get(self.position(index));
+        entry.map(|e| e.term).ok_or_else(|| StorageError::Unavailable.into())
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.before.index + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    /// Asked for only on behalf of a peer that needs one; a cluster of one has none.
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(range: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {
+        range.map(|index| Entry { index, term, ..Entry::default() }).collect()
+    }
+
+    fn view() -> LogView {
+        let conf = ConfState { voters: vec![1], ..ConfState::default() };
+        let applied = Applied { index: 10, term: 2 };
+        LogView::new(applied, conf, HardState::default(), entries(11..=14, 3))
+    }
+
+    #[test]
+    fn terms_and_bounds_around_the_checkpoint() {
+        let view = view();
+        assert_eq!((view.first_index(), view.last_index()), (Ok(11), Ok(14)));
+        assert_eq!(view.term(10), Ok(2));
+        assert_eq!(view.term(14), Ok(3));
+        assert!(view.term(9).is_err() && view.term(15).is_err());
+    }
+
+    #[test]
+    fn a_new_leaders_entries_replace_the_end() {
+        let mut view = view();
+        view.append(&entries(13..=13, 4));
+        let context = GetEntriesContext::empty(false);
+        let terms: Vec<u64> = view.entries(11, 14, None, context).expect("there").iter().map(|e| e.term).collect();
+        assert_eq!(terms, [3, 3, 4]);
+    }
+
+    #[test]
+    fn a_lone_member_keeps_nothing_applied() {
+        let mut view = view();
+        view.trim(13);
+        assert_eq!((view.first_index(), view.last_index()), (Ok(14), Ok(14)));
+        assert_eq!(view.term(13), Ok(3));
+        view.trim(14);
+        assert_eq!((view.first_index(), view.last_index()), (Ok(15), Ok(14)));
+    }
+}

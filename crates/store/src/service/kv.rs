@@ -1,0 +1,160 @@
+//! Keys and values.
+
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::Context;
+use crate::error::Refusal;
+use crate::pb::etcdserverpb as pb;
+use crate::pb::etcdserverpb::request_op::Request as Op;
+use crate::pb::kvraft::command::Op as Command;
+use crate::state::Outcome;
+use crate::{convert, validate};
+
+const SERVICE: &str = "etcdserverpb.KV";
+
+pub struct Kv(pub Context);
+
+impl Kv {
+    async fn range(&self, r: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
+        validate::range(&r)?;
+        if !r.serializable {
+            self.0.node.read_index().await?;
+        }
+        let range = convert::range(r)?;
+        let result = self.0.shared.state.read().kv.range(&range).map_err(Refusal::from)?;
+        let mut response = convert::range_response(&result);
+        self.0.shared.complete(&mut response.header);
+        Ok(response)
+    }
+
+    async fn put(&self, r: pb::PutRequest) -> Result<pb::PutResponse, Status> {
+        validate::put(&r)?;
+        self.check_size(&r)?;
+        self.0.check_space(r.key.len() + r.value.len()).await?;
+        let Outcome::Put(mut response) = self.0.node.propose(Command::Put(r)).await? else {
+            unreachable!("a put answers a put")
+        };
+        self.0.shared.complete(&mut response.header);
+        Ok(response)
+    }
+
+    async fn delete_range(&self, r: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Status> {
+        validate::delete(&r)?;
+        self.check_size(&r)?;
+        let Outcome::DeleteRange(mut response) = self.0.node.propose(Command::DeleteRange(r)).await? else {
+            unreachable!("a deletion answers a deletion")
+        };
+        self.0.shared.complete(&mut response.header);
+        Ok(response)
+    }
+
+    async fn txn(&self, r: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+        validate::txn(&r, self.0.limits.max_txn_ops)?;
+        let mut response = if reads_only(&r) {
+            self.read_txn(r).await?
+        } else {
+            self.check_size(&r)?;
+            let puts = put_bytes(&r);
+            if puts > 0 {
+                self.0.check_space(puts).await?;
+            }
+            match self.0.node.propose(Command::Txn(r)).await? {
+                Outcome::Txn(response) => response,
+                _ => unreachable!("a transaction answers a transaction"),
+            }
+        };
+        self.0.shared.complete(&mut response.header);
+        Ok(response)
+    }
+
+    /// A transaction that writes nothing needs no log entry.
+    async fn read_txn(&self, r: pb::TxnRequest) -> Result<pb::TxnResponse, Refusal> {
+        if !serializable(&r) {
+            self.0.node.read_index().await?;
+        }
+        let txn = convert::txn(r)?;
+        let result = self.0.shared.state.read().kv.read_txn(txn)?;
+        Ok(convert::txn_response(&result))
+    }
+
+    async fn compact(&self, r: pb::CompactionRequest) -> Result<pb::CompactionResponse, Status> {
+        let Outcome::Compaction(mut response) = self.0.node.propose(Command::Compaction(r)).await? else {
+            unreachable!("a compaction answers a compaction")
+        };
+        if r.physical {
+            self.0.node.checkpoint().await?;
+        }
+        self.0.shared.complete(&mut response.header);
+        Ok(response)
+    }
+
+    fn check_size(&self, r: &impl Message) -> Result<(), Refusal> {
+        let fits = r.encoded_len() <= self.0.limits.max_request_bytes;
+        if fits { Ok(()) } else { Err(Refusal::RequestTooLarge) }
+    }
+}
+
+fn ops(r: &pb::TxnRequest) -> impl Iterator<Item = &Op> {
+    r.success.iter().chain(&r.failure).filter_map(|op| op.request.as_ref())
+}
+
+fn reads_only(r: &pb::TxnRequest) -> bool {
+    ops(r).all(|op| match op {
+        Op::RequestRange(_) => true,
+        Op::RequestTxn(r) => reads_only(r),
+        Op::RequestPut(_) | Op::RequestDeleteRange(_) => false,
+    })
+}
+
+/// Whether no read of it asks for the newest state. A transaction without reads compares
+/// with the newest.
+fn serializable(r: &pb::TxnRequest) -> bool {
+    let local = ops(r).all(|op| match op {
+        Op::RequestRange(r) => r.serializable,
+        Op::RequestTxn(r) => serializable(r),
+        Op::RequestPut(_) | Op::RequestDeleteRange(_) => false,
+    });
+    local && ops(r).next().is_some()
+}
+
+fn put_bytes(r: &pb::TxnRequest) -> usize {
+    ops(r)
+        .map(|op| match op {
+            Op::RequestPut(r) => r.key.len() + r.value.len(),
+            Op::RequestTxn(r) => put_bytes(r),
+            Op::RequestRange(_) | Op::RequestDeleteRange(_) => 0,
+        })
+        .sum()
+}
+
+#[tonic::async_trait]
+impl pb::kv_server::Kv for Kv {
+    async fn range(&self, r: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+        let answer = self.range(r.into_inner()).await;
+        self.0.answer(SERVICE, "Range", answer)
+    }
+
+    async fn put(&self, r: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+        let answer = self.put(r.into_inner()).await;
+        self.0.answer(SERVICE, "Put", answer)
+    }
+
+    async fn delete_range(
+        &self,
+        r: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        let answer = self.delete_range(r.into_inner()).await;
+        self.0.answer(SERVICE, "DeleteRange", answer)
+    }
+
+    async fn txn(&self, r: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        let answer = self.txn(r.into_inner()).await;
+        self.0.answer(SERVICE, "Txn", answer)
+    }
+
+    async fn compact(&self, r: Request<pb::CompactionRequest>) -> Result<Response<pb::CompactionResponse>, Status> {
+        let answer = self.compact(r.into_inner()).await;
+        self.0.answer(SERVICE, "Compact", answer)
+    }
+}

@@ -1,0 +1,130 @@
+//! Leases: granted and ended through the log, renewed in memory.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Context;
+use crate::error::Refusal;
+use crate::pb::etcdserverpb as pb;
+use crate::pb::kvraft::command::Op as Command;
+use crate::shared::Shared;
+use crate::state::Outcome;
+
+const SERVICE: &str = "etcdserverpb.Lease";
+/// What etcd answers as the TTL of a lease that does not exist.
+const NO_LEASE_TTL: i64 = -1;
+
+pub struct Lease(pub Context);
+
+type KeepAlives = Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
+
+impl Lease {
+    async fn grant(&self, mut r: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Status> {
+        self.0.check_space(0).await?;
+        while r.id == 0 {
+            let id: i64 = rand::random::<i64>() & i64::MAX;
+            if self.0.shared.state.read().kv.leases().get(id).is_none() {
+                r.id = id;
+            }
+        }
+        let Outcome::LeaseGrant(mut response) = self.0.node.propose(Command::LeaseGrant(r)).await? else {
+            unreachable!("a grant answers a grant")
+        };
+        self.0.shared.complete(&mut response.header);
+        Ok(response)
+    }
+
+    async fn revoke(&self, r: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Status> {
+        let Outcome::LeaseRevoke(mut response) = self.0.node.propose(Command::LeaseRevoke(r)).await? else {
+            unreachable!("a revocation answers a revocation")
+        };
+        self.0.shared.complete(&mut response.header);
+        Ok(response)
+    }
+
+    async fn time_to_live(&self, r: pb::LeaseTimeToLiveRequest) -> Result<pb::LeaseTimeToLiveResponse, Status> {
+        self.0.node.read_index().await?;
+        let state = self.0.shared.state.read();
+        let header = Some(self.0.shared.header(state.kv.revision()));
+        let Some(lease) = state.kv.leases().get(r.id) else {
+            let gone = pb::LeaseTimeToLiveResponse { header, id: r.id, ttl: NO_LEASE_TTL, ..Default::default() };
+            return Ok(gone);
+        };
+        Ok(pb::LeaseTimeToLiveResponse {
+            header,
+            id: r.id,
+            ttl: self.0.shared.lessor.remaining_seconds(r.id).unwrap_or(lease.ttl_seconds),
+            granted_ttl: lease.ttl_seconds,
+            keys: if r.keys { lease.keys.iter().cloned().collect() } else { Vec::new() },
+        })
+    }
+
+    async fn leases(&self) -> Result<pb::LeaseLeasesResponse, Status> {
+        self.0.node.read_index().await?;
+        let state = self.0.shared.state.read();
+        let leases = state.kv.leases().iter().map(|(id, _)| pb::LeaseStatus { id });
+        Ok(pb::LeaseLeasesResponse {
+            header: Some(self.0.shared.header(state.kv.revision())),
+            leases: leases.collect(),
+        })
+    }
+}
+
+/// A lease that is gone is answered with no TTL, not with an error: the stream serves others.
+fn renew(shared: &Shared, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+    if shared.status.leader() != shared.member_id {
+        return Err(Refusal::NoLeader.into());
+    }
+    let state = shared.state.read();
+    let ttl = state.kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds);
+    if ttl > 0 {
+        shared.lessor.renew(id, ttl);
+    }
+    Ok(pb::LeaseKeepAliveResponse { header: Some(shared.header(state.kv.revision())), id, ttl })
+}
+
+#[tonic::async_trait]
+impl pb::lease_server::Lease for Lease {
+    type LeaseKeepAliveStream = KeepAlives;
+
+    async fn lease_grant(&self, r: Request<pb::LeaseGrantRequest>) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        let answer = self.grant(r.into_inner()).await;
+        self.0.answer(SERVICE, "LeaseGrant", answer)
+    }
+
+    async fn lease_revoke(
+        &self,
+        r: Request<pb::LeaseRevokeRequest>,
+    ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        let answer = self.revoke(r.into_inner()).await;
+        self.0.answer(SERVICE, "LeaseRevoke", answer)
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        r: Request<Streaming<pb::LeaseKeepAliveRequest>>,
+    ) -> Result<Response<KeepAlives>, Status> {
+        let (shared, drain) = (self.0.shared.clone(), self.0.drain.clone());
+        let renewed = r.into_inner().map(move |r| renew(&shared, r?.id));
+        let stream: KeepAlives = Box::pin(renewed.take_until(drain.cancelled_owned()));
+        self.0.answer(SERVICE, "LeaseKeepAlive", Ok(stream))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        r: Request<pb::LeaseTimeToLiveRequest>,
+    ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        let answer = self.time_to_live(r.into_inner()).await;
+        self.0.answer(SERVICE, "LeaseTimeToLive", answer)
+    }
+
+    async fn lease_leases(
+        &self,
+        _: Request<pb::LeaseLeasesRequest>,
+    ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
+        let answer = self.leases().await;
+        self.0.answer(SERVICE, "LeaseLeases", answer)
+    }
+}

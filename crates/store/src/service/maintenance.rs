@@ -1,0 +1,144 @@
+//! Status, alarms, hashes, snapshots.
+
+use std::pin::Pin;
+
+use futures::Stream;
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::{Context, snapshot_stream};
+use crate::config::ETCD_VERSION;
+use crate::convert;
+use crate::error::Refusal;
+use crate::pb::etcdserverpb as pb;
+use crate::pb::etcdserverpb::alarm_request::AlarmAction;
+use crate::pb::kvraft::command::Op as Command;
+use crate::state::Outcome;
+
+const SERVICE: &str = "etcdserverpb.Maintenance";
+const STORAGE_VERSION: &str = "3.6.0";
+
+pub struct Maintenance(pub Context);
+
+pub(super) type Snapshots = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
+
+impl Maintenance {
+    fn status(&self) -> pb::StatusResponse {
+        let shared = &self.0.shared;
+        let state = shared.state.read();
+        let in_use = i64::try_from(state.kv.size_bytes()).unwrap_or(i64::MAX);
+        let on_disk = i64::try_from(shared.gauges.disk_bytes()).unwrap_or(i64::MAX);
+        let alarm = |(member, alarm): &(u64, i32)| {
+            let kind = pb::AlarmType::try_from(*alarm).map_or("", |a| a.as_str_name());
+            format!("memberID:{member} alarm:{kind} ")
+        };
+        let mut errors: Vec<String> = state.alarms.iter().map(alarm).collect();
+        if shared.status.leader() == 0 {
+            errors.push(Refusal::NoLeader.to_string());
+        }
+        pb::StatusResponse {
+            header: Some(shared.header(state.kv.revision())),
+            version: ETCD_VERSION.to_owned(),
+            db_size: on_disk.max(in_use),
+            db_size_in_use: in_use,
+            db_size_quota: i64::try_from(self.0.limits.quota_bytes).unwrap_or(i64::MAX),
+            leader: shared.status.leader(),
+            raft_index: shared.status.committed(),
+            raft_term: shared.status.term(),
+            raft_applied_index: state.applied.index,
+            is_learner: state.members.get(&shared.member_id).is_some_and(|m| m.is_learner),
+            storage_version: STORAGE_VERSION.to_owned(),
+            errors,
+        }
+    }
+
+    async fn alarm(&self, r: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {
+        if r.action() == AlarmAction::Get {
+            let alarms = self.0.shared.state.read().alarms.clone();
+            let alarms = alarms
+                .into_iter()
+                .filter(|(_, alarm)| r.alarm == 0 || r.alarm == *alarm)
+                .map(|(member_id, alarm)| pb::AlarmMember { member_id, alarm });
+            return Ok(pb::AlarmResponse { header: self.0.shared.header_now(), alarms: alarms.collect() });
+        }
+        let Outcome::Alarm(mut response) = self.0.node.propose(Command::Alarm(r)).await? else {
+            unreachable!("an alarm answers an alarm")
+        };
+        self.0.shared.complete(&mut response.header);
+        Ok(response)
+    }
+
+    /// A checksum over every record up to a revision; equal on members with equal data.
+    async fn hash(&self, revision: i64) -> Result<pb::HashKvResponse, Status> {
+        let (records, now, compact_revision) = {
+            let state = self.0.shared.state.read();
+            (state.kv.records(), state.kv.revision(), state.kv.compacted())
+        };
+        let hash_revision = if revision == 0 { now } else { revision };
+        if hash_revision > now {
+            return Err(Refusal::FutureRevision.into());
+        }
+        if hash_revision < compact_revision {
+            return Err(Refusal::Compacted.into());
+        }
+        let hashed = tokio::task::spawn_blocking(move || {
+            let mut hasher = crc32fast::Hasher::new();
+            for (at, kv) in records.iter().take_while(|(at, _)| at.main <= hash_revision) {
+                hasher.update(&at.main.to_be_bytes());
+                hasher.update(&at.sub.to_be_bytes());
+                hasher.update(&convert::key_value(kv).encode_to_vec());
+            }
+            hasher.finalize()
+        });
+        let hash = hashed.await.map_err(|_| Status::internal("the hash was not finished"))?;
+        let header = Some(self.0.shared.header(now));
+        Ok(pb::HashKvResponse { header, hash, compact_revision, hash_revision })
+    }
+}
+
+#[tonic::async_trait]
+impl pb::maintenance_server::Maintenance for Maintenance {
+    type SnapshotStream = Snapshots;
+
+    async fn alarm(&self, r: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        let answer = self.alarm(r.into_inner()).await;
+        self.0.answer(SERVICE, "Alarm", answer)
+    }
+
+    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        self.0.answer(SERVICE, "Status", Ok(self.status()))
+    }
+
+    /// Space is reused online; what can be done on demand is a checkpoint and a cut of the log.
+    async fn defragment(&self, _: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
+        let done = self.0.node.checkpoint().await.map_err(Status::from);
+        let answer = done.map(|()| pb::DefragmentResponse { header: self.0.shared.header_now() });
+        self.0.answer(SERVICE, "Defragment", answer)
+    }
+
+    async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        let answer = self.hash(0).await.map(|h| pb::HashResponse { header: h.header, hash: h.hash });
+        self.0.answer(SERVICE, "Hash", answer)
+    }
+
+    async fn hash_kv(&self, r: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
+        let answer = self.hash(r.get_ref().revision).await;
+        self.0.answer(SERVICE, "HashKV", answer)
+    }
+
+    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Snapshots>, Status> {
+        let ready = self.0.node.read_index().await.map_err(Status::from);
+        let answer = ready.map(|()| snapshot_stream::stream(&self.0.shared));
+        self.0.answer(SERVICE, "Snapshot", answer)
+    }
+
+    async fn move_leader(&self, r: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        // To itself is done already; there is nobody else.
+        let answer = if r.get_ref().target_id == self.0.shared.member_id {
+            Ok(pb::MoveLeaderResponse { header: self.0.shared.header_now() })
+        } else {
+            Err(Refusal::BadLeaderTransferee.into())
+        };
+        self.0.answer(SERVICE, "MoveLeader", answer)
+    }
+}

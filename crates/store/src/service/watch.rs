@@ -1,0 +1,342 @@
+//! Watch streams: one task per stream, any number of watches on it.
+//!
+//! A watch is a place in the history. Being woken, the task reads on from there and sends
+//! whole transactions; a client that reads slowly slows down its own stream and no other.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use mvcc::{Filter, KeyRange};
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Context;
+use crate::config::GRPC_OVERHEAD_BYTES;
+use crate::convert;
+use crate::hub;
+use crate::pb::etcdserverpb as pb;
+use crate::pb::etcdserverpb::watch_create_request::FilterType;
+use crate::pb::etcdserverpb::watch_request::RequestUnion;
+use crate::pb::mvccpb;
+
+const SERVICE: &str = "etcdserverpb.Watch";
+/// Responses a stream may hold that the client has not read.
+const MAX_UNSENT: usize = 16;
+/// One response takes up to this, and then whole transactions.
+const LIMITS: mvcc::Limits = mvcc::Limits { events: 1_000, bytes: 1 << 20 };
+/// The id under which a stream as a whole is spoken of, and that of a watch never made.
+const NO_WATCH: i64 = -1;
+
+pub struct Watch(pub Context);
+
+type Responses = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl pb::watch_server::Watch for Watch {
+    type WatchStream = Responses;
+
+    async fn watch(&self, r: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Responses>, Status> {
+        let (responses, receiver) = mpsc::channel(MAX_UNSENT);
+        let task =
+            Task { context: self.0.clone(), stream: Arc::default(), watches: BTreeMap::new(), next_id: 0, responses };
+        tokio::spawn(task.run(r.into_inner()));
+        let stream: Responses = Box::pin(ReceiverStream::new(receiver));
+        self.0.answer(SERVICE, "Watch", Ok(stream))
+    }
+}
+
+/// One watch of a stream.
+struct Place {
+    filter: Filter,
+    prev_kv: bool,
+    fragment: bool,
+    progress_notify: bool,
+    /// Whether anything was sent since the last progress notification.
+    spoke: bool,
+    /// The first revision not read yet.
+    next: i64,
+}
+
+/// The client has gone; nothing is left to do for the stream.
+struct Gone;
+
+struct Task {
+    context: Context,
+    stream: Arc<hub::Stream>,
+    watches: BTreeMap<i64, Place>,
+    next_id: i64,
+    responses: mpsc::Sender<Result<pb::WatchResponse, Status>>,
+}
+
+impl Task {
+    async fn run(mut self, requests: Streaming<pb::WatchRequest>) {
+        self.context.shared.hub.stream_opened();
+        // However it ends, the watches are unregistered by `drop`.
+        let _ = self.serve(requests).await;
+    }
+
+    async fn serve(&mut self, mut requests: Streaming<pb::WatchRequest>) -> Result<(), Gone> {
+        let mut progress = tokio::time::interval(self.context.limits.progress_interval);
+        progress.reset();
+        let (drain, stream) = (self.context.drain.clone(), self.stream.clone());
+        loop {
+            tokio::select! {
+                request = requests.message() => match request {
+                    Ok(Some(request)) => self.request(request).await?,
+                    Ok(None) | Err(_) => return Err(Gone),
+                },
+                () = stream.marked() => self.read_marked().await?,
+                _ = progress.tick(), if self.watches.values().any(|w| w.progress_notify) => {
+                    self.notify_progress().await?;
+                }
+                () = drain.cancelled() => {
+                    let _ = self.responses.send(Err(crate::error::Refusal::Stopped.into())).await;
+                    return Ok(());
+                }
+                () = self.responses.closed() => return Err(Gone),
+            }
+        }
+    }
+
+    async fn request(&mut self, request: pb::WatchRequest) -> Result<(), Gone> {
+        match request.request_union {
+            Some(RequestUnion::CreateRequest(r)) => self.create(r).await,
+            Some(RequestUnion::CancelRequest(r)) => self.cancel(r.watch_id).await,
+            Some(RequestUnion::ProgressRequest(_)) => self.progress(NO_WATCH).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&self, response: pb::WatchResponse) -> Result<(), Gone> {
+        self.responses.send(Ok(response)).await.map_err(|_| Gone)
+    }
+
+    fn response(&self, watch_id: i64, revision: i64) -> pb::WatchResponse {
+        let header = Some(self.context.shared.header(revision));
+        pb::WatchResponse { header, watch_id, ..Default::default() }
+    }
+
+    async fn create(&mut self, r: pb::WatchCreateRequest) -> Result<(), Gone> {
+        let filter = filter(&r);
+        if filter.range.is_empty() {
+            return self.refuse("mvcc: watcher range is empty").await;
+        }
+        if r.watch_id != 0 && self.watches.contains_key(&r.watch_id) {
+            return self.refuse("mvcc: duplicate watch ID provided on the WatchStream").await;
+        }
+        let id = if r.watch_id == 0 { self.free_id() } else { r.watch_id };
+        // Registered before the revision is looked at: what happens in between marks the
+        // watch, and reading begins at its place in any case.
+        self.context.shared.hub.register(filter.range.clone(), &self.stream, id);
+        let revision = self.context.shared.state.read().kv.revision();
+        let next = if r.start_revision > 0 { r.start_revision } else { revision + 1 };
+        let place = Place {
+            filter,
+            prev_kv: r.prev_kv,
+            fragment: r.fragment,
+            progress_notify: r.progress_notify,
+            spoke: true,
+            next,
+        };
+        self.watches.insert(id, place);
+        let created = pb::WatchResponse { created: true, ..self.response(id, revision) };
+        self.send(created).await?;
+        if next <= revision {
+            self.stream.mark(id, next);
+        }
+        Ok(())
+    }
+
+    fn free_id(&mut self) -> i64 {
+        while self.watches.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    async fn refuse(&self, reason: &str) -> Result<(), Gone> {
+        let revision = self.context.shared.state.read().kv.revision();
+        let refused = pb::WatchResponse {
+            created: true,
+            canceled: true,
+            cancel_reason: reason.to_owned(),
+            ..self.response(NO_WATCH, revision)
+        };
+        self.send(refused).await
+    }
+
+    fn forget(&mut self, id: i64) -> bool {
+        let Some(place) = self.watches.remove(&id) else {
+            return false;
+        };
+        self.context.shared.hub.unregister(&place.filter.range, &self.stream, id);
+        true
+    }
+
+    async fn cancel(&mut self, id: i64) -> Result<(), Gone> {
+        if !self.forget(id) {
+            return Ok(());
+        }
+        let revision = self.context.shared.state.read().kv.revision();
+        self.send(pb::WatchResponse { canceled: true, ..self.response(id, revision) }).await
+    }
+
+    async fn read_marked(&mut self) -> Result<(), Gone> {
+        for (id, marked) in self.stream.take_marked() {
+            self.read_on(id, marked).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends everything from the watch's place to the end of the history. Nothing that
+    /// concerns it happened before `marked`.
+    async fn read_on(&mut self, id: i64, marked: i64) -> Result<(), Gone> {
+        while let Some(place) = self.watches.get_mut(&id) {
+            let shared = &self.context.shared;
+            let (read, revision) = {
+                let state = shared.state.read();
+                let from = place.next.max(marked);
+                (state.kv.history().read(from, &place.filter, LIMITS), state.kv.revision())
+            };
+            let batch = match read {
+                Ok(batch) => batch,
+                Err(mvcc::Error::Compacted { compact_revision }) => return self.compacted(id, compact_revision).await,
+                Err(error) => unreachable!("reading the history answered {error}"),
+            };
+            place.next = batch.next;
+            if !batch.events.is_empty() {
+                place.spoke = true;
+                let prev_kv = place.prev_kv;
+                let events = batch.events.iter().map(|e| convert::event(e, prev_kv)).collect();
+                let fragment = place.fragment;
+                let response = pb::WatchResponse { events, ..self.response(id, revision) };
+                self.send_events(response, fragment).await?;
+            }
+            if batch.done {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_events(&self, response: pb::WatchResponse, fragment: bool) -> Result<(), Gone> {
+        let max = self.context.limits.max_request_bytes + GRPC_OVERHEAD_BYTES;
+        if !fragment || response.encoded_len() < max {
+            return self.send(response).await;
+        }
+        for part in fragments(response, max) {
+            self.send(part).await?;
+        }
+        Ok(())
+    }
+
+    async fn compacted(&mut self, id: i64, compact_revision: i64) -> Result<(), Gone> {
+        self.forget(id);
+        let revision = self.context.shared.state.read().kv.revision();
+        let canceled = pb::WatchResponse {
+            canceled: true,
+            compact_revision,
+            cancel_reason: crate::error::Refusal::Compacted.to_string(),
+            ..self.response(id, revision)
+        };
+        self.send(canceled).await
+    }
+
+    /// Says that everything up to a revision was sent. The revision is one for which all
+    /// marks have been set, and the marks are worked off before it is spoken.
+    async fn progress(&mut self, id: i64) -> Result<(), Gone> {
+        let revision = self.context.shared.hub.published();
+        self.read_marked().await?;
+        self.send(self.response(id, revision)).await
+    }
+
+    async fn notify_progress(&mut self) -> Result<(), Gone> {
+        let revision = self.context.shared.hub.published();
+        self.read_marked().await?;
+        let mut quiet = Vec::new();
+        for (id, place) in &mut self.watches {
+            let spoke = std::mem::take(&mut place.spoke);
+            if place.progress_notify && !spoke && place.next <= revision + 1 {
+                quiet.push(*id);
+            }
+        }
+        for id in quiet {
+            self.send(self.response(id, revision)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let hub = &self.context.shared.hub;
+        for (id, place) in &self.watches {
+            hub.unregister(&place.filter.range, &self.stream, *id);
+        }
+        hub.stream_closed();
+    }
+}
+
+/// No key means from the first one on, as etcd has it.
+fn filter(r: &pb::WatchCreateRequest) -> Filter {
+    let key = if r.key.is_empty() { bytes::Bytes::from_static(&[0]) } else { r.key.clone() };
+    // Copies: a slice of the request would keep the connection's buffer alive.
+    let own = |bytes: &bytes::Bytes| bytes::Bytes::copy_from_slice(bytes);
+    Filter {
+        range: KeyRange::from_wire(own(&key), own(&r.range_end)),
+        no_put: r.filters().any(|f| f == FilterType::Noput),
+        no_delete: r.filters().any(|f| f == FilterType::Nodelete),
+    }
+}
+
+/// Cuts a response into pieces below `max` bytes; all but the last say that more follows.
+fn fragments(response: pb::WatchResponse, max: usize) -> Vec<pb::WatchResponse> {
+    let head = pb::WatchResponse { events: Vec::new(), ..response };
+    let mut parts: Vec<pb::WatchResponse> = Vec::new();
+    let mut room = 0;
+    for event in response.events {
+        let bytes = event_bytes(&event);
+        match parts.last_mut() {
+            Some(part) if bytes <= room => part.events.push(event),
+            _ => {
+                room = max.saturating_sub(head.encoded_len());
+                parts.push(pb::WatchResponse { events: vec![event], fragment: true, ..head.clone() });
+            }
+        }
+        room = room.saturating_sub(bytes);
+    }
+    if let Some(last) = parts.last_mut() {
+        last.fragment = false;
+    }
+    parts
+}
+
+fn event_bytes(event: &mvccpb::Event) -> usize {
+    let len = event.encoded_len();
+    len + prost::length_delimiter_len(len) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fragments_keep_every_event_and_the_last_says_so() {
+        let event = |n: u8| mvccpb::Event {
+            kv: Some(mvccpb::KeyValue { value: vec![n; 100].into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let events: Vec<_> = (0..10).map(event).collect();
+        let response = pb::WatchResponse { watch_id: 3, events: events.clone(), ..Default::default() };
+        let parts = fragments(response, 350);
+        assert!(parts.iter().all(|p| p.encoded_len() <= 350 && p.watch_id == 3));
+        assert_eq!(parts.iter().map(|p| p.fragment).collect::<Vec<_>>(), [true, true, true, false]);
+        assert_eq!(parts.into_iter().flat_map(|p| p.events).collect::<Vec<_>>(), events);
+    }
+}

@@ -1,0 +1,193 @@
+//! The replicated state: the key space, the members and the alarms, changed by commands of
+//! the log and by nothing else.
+//!
+//! Applying is deterministic: no clock, no randomness, no configuration of this member.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use mvcc::{KeyValue, Revision};
+use raft::prelude::ConfState;
+
+use crate::convert;
+use crate::error::Refusal;
+use crate::pb::etcdserverpb as pb;
+use crate::pb::kvraft::{self, command::Op};
+
+/// Leases shorter than this could not be renewed through a change of leaders; etcd's bound
+/// with its default election timeout.
+const MIN_LEASE_TTL_SECONDS: i64 = 2;
+
+/// The last log entry that the state contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    pub index: u64,
+    pub term: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct State {
+    pub cluster_id: u64,
+    pub kv: mvcc::Store,
+    pub members: BTreeMap<u64, pb::Member>,
+    /// Member and alarm type.
+    pub alarms: BTreeSet<(u64, i32)>,
+    pub conf: ConfState,
+    pub applied: Applied,
+}
+
+/// What a command answered.
+#[derive(Debug)]
+pub enum Outcome {
+    Put(pb::PutResponse),
+    DeleteRange(pb::DeleteRangeResponse),
+    Txn(pb::TxnResponse),
+    Compaction(pb::CompactionResponse),
+    LeaseGrant(pb::LeaseGrantResponse),
+    LeaseRevoke(pb::LeaseRevokeResponse),
+    Alarm(pb::AlarmResponse),
+    Published,
+}
+
+impl State {
+    /// The state every founding member begins with.
+    pub fn founded(bootstrap: kvraft::Bootstrap) -> State {
+        let members: BTreeMap<_, _> = bootstrap.members.into_iter().map(|m| (m.id, m)).collect();
+        let voters = members.values().filter(|m| !m.is_learner).map(|m| m.id).collect();
+        State {
+            cluster_id: bootstrap.cluster_id,
+            conf: ConfState { voters, ..ConfState::default() },
+            members,
+            ..State::default()
+        }
+    }
+
+    pub fn apply(&mut self, op: Op) -> Result<Outcome, Refusal> {
+        Ok(match op {
+            Op::Put(r) => Outcome::Put(convert::put_response(&self.kv.put(convert::put(own_put(r)))?)),
+            Op::DeleteRange(r) => {
+                Outcome::DeleteRange(convert::delete_response(&self.kv.delete_range(&convert::delete(r))))
+            }
+            Op::Txn(r) => Outcome::Txn(convert::txn_response(&self.kv.txn(convert::txn(own_txn(r))?)?)),
+            Op::Compaction(r) => self.compact(&r)?,
+            Op::LeaseGrant(r) => self.grant(&r)?,
+            Op::LeaseRevoke(r) => {
+                self.kv.revoke(r.id)?;
+                Outcome::LeaseRevoke(pb::LeaseRevokeResponse { header: self.header() })
+            }
+            Op::Alarm(r) => Outcome::Alarm(self.alarm(&r)),
+            Op::Publish(member) => {
+                if let Some(known) = self.members.get_mut(&member.id) {
+                    known.name = member.name;
+                    known.client_ur_ls = member.client_ur_ls;
+                }
+                Outcome::Published
+            }
+        })
+    }
+
+    fn header(&self) -> Option<pb::ResponseHeader> {
+        convert::revision_header(self.kv.revision())
+    }
+
+    fn compact(&mut self, r: &pb::CompactionRequest) -> Result<Outcome, Refusal> {
+        self.kv.compact(r.revision)?;
+        Ok(Outcome::Compaction(pb::CompactionResponse { header: self.header() }))
+    }
+
+    fn grant(&mut self, r: &pb::LeaseGrantRequest) -> Result<Outcome, Refusal> {
+        let ttl = r.ttl.max(MIN_LEASE_TTL_SECONDS);
+        self.kv.grant(r.id, ttl)?;
+        let error = String::new();
+        Ok(Outcome::LeaseGrant(pb::LeaseGrantResponse { header: self.header(), id: r.id, ttl, error }))
+    }
+
+    fn alarm(&mut self, r: &pb::AlarmRequest) -> pb::AlarmResponse {
+        use pb::alarm_request::AlarmAction;
+        let wanted =
+            |member: u64, alarm: i32| (r.member_id == 0 || r.member_id == member) && (r.alarm == 0 || r.alarm == alarm);
+        let found: Vec<(u64, i32)> = match r.action() {
+            AlarmAction::Get => self.alarms.iter().filter(|(m, a)| wanted(*m, *a)).copied().collect(),
+            AlarmAction::Activate if r.alarm == 0 => Vec::new(),
+            AlarmAction::Activate => {
+                let raised = (r.member_id, r.alarm);
+                if self.alarms.insert(raised) { vec![raised] } else { Vec::new() }
+            }
+            AlarmAction::Deactivate => self.alarms.extract_if(.., |(m, a)| wanted(*m, *a)).collect(),
+        };
+        let alarms = found.into_iter().map(|(member_id, alarm)| pb::AlarmMember { member_id, alarm }).collect();
+        pb::AlarmResponse { header: self.header(), alarms }
+    }
+
+    pub fn out_of_space(&self) -> bool {
+        self.alarms.iter().any(|(_, alarm)| *alarm == i32::from(pb::AlarmType::Nospace))
+    }
+
+    /// Everything but the records, for a checkpoint or a snapshot.
+    pub fn head(&self) -> kvraft::Head {
+        let leases = self.kv.leases().iter().map(|(id, lease)| kvraft::Lease { id, ttl: lease.ttl_seconds });
+        let alarms =
+            self.alarms.iter().map(|(member_id, alarm)| pb::AlarmMember { member_id: *member_id, alarm: *alarm });
+        kvraft::Head {
+            cluster_id: self.cluster_id,
+            applied_index: self.applied.index,
+            applied_term: self.applied.term,
+            revision: self.kv.revision(),
+            compact_revision: self.kv.compacted(),
+            voters: self.conf.voters.clone(),
+            learners: self.conf.learners.clone(),
+            voters_outgoing: self.conf.voters_outgoing.clone(),
+            learners_next: self.conf.learners_next.clone(),
+            auto_leave: self.conf.auto_leave,
+            members: self.members.values().cloned().collect(),
+            alarms: alarms.collect(),
+            leases: leases.collect(),
+        }
+    }
+
+    pub fn restore(
+        head: kvraft::Head,
+        records: impl IntoIterator<Item = (Revision, KeyValue)>,
+    ) -> Result<State, mvcc::Error> {
+        let leases = head.leases.iter().map(|lease| (lease.id, lease.ttl));
+        Ok(State {
+            cluster_id: head.cluster_id,
+            kv: mvcc::Store::restore(head.revision, head.compact_revision, leases, records)?,
+            members: head.members.into_iter().map(|m| (m.id, m)).collect(),
+            alarms: head.alarms.into_iter().map(|a| (a.member_id, a.alarm)).collect(),
+            conf: ConfState {
+                voters: head.voters,
+                learners: head.learners,
+                voters_outgoing: head.voters_outgoing,
+                learners_next: head.learners_next,
+                auto_leave: head.auto_leave,
+            },
+            applied: Applied { index: head.applied_index, term: head.applied_term },
+        })
+    }
+}
+
+/// A request's keys and values are slices of the network buffer or the log entry they came
+/// in. What stays in the store is copied out once, so that a small key does not keep a large
+/// buffer alive.
+fn own(bytes: &mut Bytes) {
+    *bytes = Bytes::copy_from_slice(bytes);
+}
+
+fn own_put(mut r: pb::PutRequest) -> pb::PutRequest {
+    own(&mut r.key);
+    own(&mut r.value);
+    r
+}
+
+fn own_txn(mut r: pb::TxnRequest) -> pb::TxnRequest {
+    use pb::request_op::Request;
+    for op in r.success.iter_mut().chain(&mut r.failure) {
+        op.request = op.request.take().map(|request| match request {
+            Request::RequestPut(r) => Request::RequestPut(own_put(r)),
+            Request::RequestTxn(r) => Request::RequestTxn(own_txn(r)),
+            other => other,
+        });
+    }
+    r
+}

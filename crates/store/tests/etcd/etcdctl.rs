@@ -1,0 +1,98 @@
+//! Debian's `etcdctl`, as an operator types it. Left out where it is not installed; the other
+//! tests speak the same wire format.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Output, Stdio};
+
+use crate::harness::Server;
+
+fn etcdctl(server: &Server) -> Command {
+    let mut command = Command::new("etcdctl");
+    command
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &format!("127.0.0.1:{}", server.port)])
+        .args(["--cacert".as_ref(), server.path("ca.crt").as_os_str()])
+        .args(["--cert".as_ref(), server.path("tls.crt").as_os_str()])
+        .args(["--key".as_ref(), server.path("tls.key").as_os_str()]);
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Runs a command line, with input if any, and checks what it prints.
+fn check(server: &Server, arguments: &str, input: &str, expected: &str) -> String {
+    let mut command = etcdctl(server);
+    command.args(arguments.split_whitespace()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("installed");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("read by etcdctl");
+    let said = text(&child.wait_with_output().expect("ends"));
+    assert!(said.contains(expected), "etcdctl {arguments}: {said}");
+    said
+}
+
+#[test]
+fn everything_an_operator_types() {
+    if Command::new("etcdctl").arg("version").output().is_err() {
+        eprintln!("etcdctl is not installed");
+        return;
+    }
+    let server = Server::start(&[]);
+    let check = |arguments: &str, input: &str, expected: &str| check(&server, arguments, input, expected);
+    check("put a 1", "", "OK");
+    check("put a 2 --prev-kv", "", "OK\na\n1\n");
+    check("get a", "", "a\n2\n");
+    check("get a --rev 2", "", "a\n1\n");
+    check("get --prefix --keys-only a", "", "a\n");
+    check("txn", "mod(\"a\") = \"3\"\nval(\"a\") = \"2\"\n\nput b x\nget a\n\nput c x\n\n", "SUCCESS\n\nOK\n\na\n2\n");
+    check("txn", "ver(\"a\") > \"9\"\n\nput b x\n\nget b\n\n", "FAILURE\n\nb\nx\n");
+    check("del b --prev-kv", "", "1\nb\nx\n");
+    check("compaction 4", "", "compacted revision 4");
+    check("get a --rev 2", "", "required revision has been compacted");
+    check("compaction 5 --physical", "", "compacted revision 5");
+    let lease = check("lease grant 600", "", "granted with TTL(600s)");
+    let lease = lease.split_whitespace().nth(1).expect("lease ID granted ...").to_owned();
+    check(&format!("put --lease={lease} d leased"), "", "OK");
+    check(&format!("lease timetolive {lease} --keys"), "", "attached keys([d])");
+    check("lease list", "", &lease);
+    check(&format!("lease keep-alive --once {lease}"), "", "keepalived with TTL(600)");
+    check(&format!("lease revoke {lease}"), "", "revoked");
+    check(&format!("lease timetolive {lease}"), "", "already expired");
+    check("member list", "", "started, default, http://localhost:2380");
+    check("endpoint health", "", "is healthy");
+    check("endpoint status -w json", "", r#""version":"3.6"#);
+    check("endpoint hashkv", "", &format!("127.0.0.1:{}, ", server.port));
+    check("alarm list", "", "");
+    check("defrag", "", "Finished defragmenting");
+    let file = server.path("backup");
+    check(&format!("snapshot save {}", file.display()), "", "Snapshot saved");
+    check("lock guarded echo held", "", "held");
+    watch(&server);
+}
+
+/// A watch prints history and what comes after.
+fn watch(server: &Server) {
+    let mut command = etcdctl(server);
+    command.args(["watch", "--prefix", "w", "--rev", "1"]).stdout(Stdio::piped());
+    check(server, "put w1 old", "", "OK");
+    command.args(["--rev", &revision(server).to_string()]);
+    let mut watch = command.spawn().expect("installed");
+    let mut lines = BufReader::new(watch.stdout.take().expect("piped")).lines();
+    let mut take = |count: usize| -> Vec<String> { lines.by_ref().take(count).map_while(Result::ok).collect() };
+    let old = take(3);
+    check(server, "put w2 new", "", "OK");
+    check(server, "del w1", "", "1");
+    let new = take(5);
+    watch.kill().expect("running");
+    watch.wait().expect("killed");
+    assert_eq!(old, ["PUT", "w1", "old"]);
+    assert_eq!(new, ["PUT", "w2", "new", "DELETE", "w1"]);
+}
+
+fn revision(server: &Server) -> i64 {
+    let said = check(server, "endpoint status -w json", "", "revision");
+    let (_, rest) = said.split_once("\"revision\":").expect("in the header");
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("a number")
+}

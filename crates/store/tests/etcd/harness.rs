@@ -1,0 +1,167 @@
+//! A server with its certificates and data in a temporary directory; gone when dropped.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+/// Nothing here takes near as long, even on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+pub struct Server {
+    pub dir: tempfile::TempDir,
+    pub port: u16,
+    pub metrics_port: u16,
+    flags: Vec<String>,
+    child: Option<Child>,
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    listener.local_addr().expect("bound").port()
+}
+
+/// A CA and one certificate that serves both as the server's and as the client's.
+pub fn write_certificates(dir: &Path) {
+    let mut ca = CertificateParams::new(Vec::new()).expect("no names");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let ca_key = KeyPair::generate().expect("randomness");
+    let ca_cert = ca.self_signed(&ca_key).expect("a valid CA");
+    let issuer = Issuer::new(ca, ca_key);
+    std::fs::write(dir.join("ca.crt"), ca_cert.pem()).expect("writable");
+
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let mut leaf = CertificateParams::new(names).expect("valid names");
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().expect("randomness");
+    let cert = leaf.signed_by(&key, &issuer).expect("a valid leaf");
+    std::fs::write(dir.join("tls.crt"), cert.pem()).expect("writable");
+    std::fs::write(dir.join("tls.key"), key.serialize_pem()).expect("writable");
+}
+
+impl Server {
+    pub fn start(flags: &[&str]) -> Server {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        write_certificates(dir.path());
+        let mut server = Server {
+            dir,
+            port: free_port(),
+            metrics_port: free_port(),
+            flags: flags.iter().map(ToString::to_string).collect(),
+            child: None,
+        };
+        server.restart();
+        server
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn command(&self) -> Command {
+        let client = format!("https://127.0.0.1:{}", self.port);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-store"));
+        command
+            .args(["--data-dir".as_ref(), self.path("data").as_os_str()])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-metrics-urls", &format!("http://127.0.0.1:{}", self.metrics_port)])
+            .args(["--cert-file".as_ref(), self.path("tls.crt").as_os_str()])
+            .args(["--key-file".as_ref(), self.path("tls.key").as_os_str()])
+            .args(["--trusted-ca-file".as_ref(), self.path("ca.crt").as_os_str()])
+            .arg("--client-cert-auth")
+            .args(&self.flags);
+        command
+    }
+
+    /// Starts the process on the data that is there and waits until it serves.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "stopped before");
+        let mut child = self.command().stderr(Stdio::piped()).spawn().expect("the binary was built");
+        let lines = lines(child.stderr.take().expect("piped"));
+        self.child = Some(child);
+        let mut log = String::new();
+        while !log.contains("ready to serve client requests") {
+            let line = lines.recv_timeout(DEADLINE);
+            log.push_str(&line.unwrap_or_else(|_| panic!("the server did not come up:\n{log}")));
+            log.push('\n');
+        }
+        // The reader goes on draining the log, so that the server never blocks on it.
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("running")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
+    }
+
+    pub fn kill(&mut self) {
+        self.child().kill().expect("SIGKILL");
+        self.child().wait().expect("killed");
+        self.child = None;
+    }
+
+    /// As an init system would; the exit must be clean.
+    pub fn terminate(&mut self) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.expect("kill exists").success());
+        assert!(self.child().wait().expect("ends").success());
+        self.child = None;
+    }
+
+    pub fn identity(&self) -> Identity {
+        let pem = |name| std::fs::read(self.path(name)).expect("written at the start");
+        Identity::from_pem(pem("tls.crt"), pem("tls.key"))
+    }
+
+    pub async fn client(&self) -> Client {
+        self.client_with(&self.path("ca.crt"), Some(self.identity())).await
+    }
+
+    /// Connects with the first request.
+    pub async fn client_with(&self, ca: &Path, identity: Option<Identity>) -> Client {
+        let ca = std::fs::read(ca).expect("written at the start");
+        let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
+        if let Some(identity) = identity {
+            tls = tls.identity(identity);
+        }
+        let endpoint = format!("https://127.0.0.1:{}", self.port);
+        let connected = Client::connect([endpoint], Some(ConnectOptions::new().with_tls(tls)));
+        connected.await.expect("a valid endpoint")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+fn lines(stderr: std::process::ChildStderr) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            // Once nobody listens the lines are read and dropped.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// The gRPC code and words of a refusal.
+pub fn refusal<T: std::fmt::Debug>(answer: Result<T, etcd_client::Error>) -> (i32, String) {
+    match answer.expect_err("a refusal") {
+        etcd_client::Error::GRpcStatus(status) => (status.code().into(), status.message().to_owned()),
+        other => panic!("{other}"),
+    }
+}

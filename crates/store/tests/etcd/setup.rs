@@ -1,0 +1,114 @@
+//! Certificates, the side port, configuration mistakes, backup and restore.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::harness::{DEADLINE, Server, write_certificates};
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_not_served() {
+    let server = Server::start(&[]);
+    let mut client = server.client_with(&server.path("ca.crt"), None).await;
+    assert!(client.get("key", None).await.is_err());
+}
+
+/// The server's certificate is replaced by one of another authority, which only a client that
+/// trusts that authority accepts. The connection that is open stays.
+#[tokio::test]
+async fn a_renewed_certificate_is_used_without_a_restart() {
+    let server = Server::start(&[]);
+    let mut old = server.client().await;
+    old.put("key", "", None).await.expect("connected");
+    let identity = server.identity();
+    let renewed = tempfile::tempdir().expect("a temporary directory");
+    write_certificates(renewed.path());
+    for name in ["tls.key", "tls.crt"] {
+        std::fs::copy(renewed.path().join(name), server.path(name)).expect("replaced");
+    }
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let ca = renewed.path().join("ca.crt");
+        let mut new = server.client_with(&ca, Some(identity.clone())).await;
+        if new.get("key", None).await.is_ok() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the old certificate is still presented");
+    }
+    old.put("key", "", None).await.expect("an open connection stays");
+}
+
+fn get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the side port is open");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a valid timeout");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("writable");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("readable");
+    answer
+}
+
+#[tokio::test]
+async fn the_side_port_tells_health_and_metrics() {
+    let server = Server::start(&[]);
+    server.client().await.put("key", "value", None).await.expect("a plain put");
+    for path in ["/healthz", "/livez", "/readyz"] {
+        assert!(get(server.metrics_port, path).starts_with("HTTP/1.1 200"), "{path}");
+    }
+    assert!(get(server.metrics_port, "/health").contains(r#"{"health":"true","reason":""}"#));
+    let metrics = get(server.metrics_port, "/metrics");
+    for line in [
+        "etcd_server_has_leader 1",
+        "etcd_debugging_mvcc_keys_total 1",
+        "etcd_debugging_mvcc_current_revision 2",
+        "etcd_disk_wal_fsync_duration_seconds_count",
+        r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+}
+
+#[test]
+fn two_processes_cannot_share_a_data_directory() {
+    let server = Server::start(&[]);
+    let output = server.command().output().expect("runs");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another process uses the data directory"));
+}
+
+#[tokio::test]
+async fn a_snapshot_restores_into_a_new_cluster() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    for n in 0..100 {
+        client.put(n.to_string(), vec![1; 1_000], None).await.expect("a plain put");
+    }
+    let mut stream = client.snapshot().await.expect("a stream");
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.message().await.expect("no error") {
+        bytes.extend_from_slice(piece.blob());
+        assert_eq!(piece.remaining_bytes() == 0, bytes.len() % 512 == 32 && piece.remaining_bytes() == 0);
+    }
+    let file = server.path("snapshot");
+    std::fs::write(&file, &bytes).expect("writable");
+
+    let restored = server.path("restored");
+    let restore = |dir: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-store"));
+        command.args(["--data-dir".as_ref(), dir.as_os_str(), "restore".as_ref(), file.as_os_str()]);
+        command.output().expect("runs")
+    };
+    let output = restore(&restored);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!restore(&restored).status.success(), "never over existing data");
+    let mut other = Server::start(&[]);
+    other.kill();
+    std::fs::remove_dir_all(other.path("data")).expect("removable");
+    std::fs::rename(&restored, other.path("data")).expect("the same file system");
+    other.restart();
+    let mut client = other.client().await;
+    let got = client.get("42", None).await.expect("readable");
+    assert_eq!((got.kvs()[0].value().len(), got.kvs()[0].mod_revision()), (1_000, 44));
+    let put = client.put("new", "", None).await.expect("writing goes on");
+    assert_eq!(put.header().expect("always").revision(), 102);
+}

@@ -1,0 +1,150 @@
+//! Watches: order, resumption, filters, cancellation, progress.
+
+use std::collections::BTreeMap;
+
+use etcd_client::{Client, EventType, WatchFilterType, WatchOptions, WatchResponse, WatchStream};
+use tokio::time::timeout;
+
+use crate::harness::{DEADLINE, Server};
+
+async fn next(stream: &mut WatchStream) -> WatchResponse {
+    let message = timeout(DEADLINE, stream.message()).await;
+    message.expect("in time").expect("no error").expect("the stream goes on")
+}
+
+/// Opens a stream with one watch and takes its creation off.
+async fn watch(client: &mut Client, key: &str, options: WatchOptions) -> (WatchStream, WatchResponse) {
+    let mut stream = client.watch(key, Some(options)).await.expect("a new stream");
+    let created = next(&mut stream).await;
+    assert!(created.created());
+    (stream, created)
+}
+
+async fn put_all(client: &mut Client, keys: impl Iterator<Item = i32>) {
+    for n in keys {
+        client.put(format!("key/{n:03}"), n.to_string(), None).await.expect("a plain put");
+    }
+}
+
+/// The mod revisions of the next `count` events.
+async fn revisions(stream: &mut WatchStream, count: usize) -> Vec<i64> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        let response = next(stream).await;
+        seen.extend(response.events().iter().map(|e| e.kv().expect("always").mod_revision()));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_watch_resumes_anywhere_and_sees_everything_once() {
+    let mut server = Server::start(&[]);
+    let mut client = server.client().await;
+    put_all(&mut client, 0..20).await;
+    let from = |revision| WatchOptions::new().with_prefix().with_start_revision(revision);
+    let (mut stream, created) = watch(&mut client, "key/", from(10)).await;
+    assert_eq!(created.header().expect("always").revision(), 21);
+    assert_eq!(revisions(&mut stream, 12).await, (10..=21).collect::<Vec<i64>>());
+    put_all(&mut client, 20..25).await;
+    assert_eq!(revisions(&mut stream, 5).await, (22..=26).collect::<Vec<i64>>());
+
+    // The history outlives the process, whether it came from the log or a checkpoint.
+    server.terminate();
+    server.restart();
+    let mut client = server.client().await;
+    let (mut stream, _) = watch(&mut client, "key/", from(2)).await;
+    assert_eq!(revisions(&mut stream, 25).await, (2..=26).collect::<Vec<i64>>());
+    let (mut future, _) = watch(&mut client, "key/", from(29)).await;
+    put_all(&mut client, 25..30).await;
+    assert_eq!(revisions(&mut future, 3).await, [29, 30, 31]);
+}
+
+#[tokio::test]
+async fn a_transaction_arrives_whole() {
+    use etcd_client::{Txn, TxnOp};
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let (mut stream, _) = watch(&mut client, "", WatchOptions::new().with_all_keys()).await;
+    let ops: Vec<TxnOp> = (0..100).map(|n| TxnOp::put(format!("{n:03}"), "", None)).collect();
+    client.txn(Txn::new().and_then(ops)).await.expect("valid");
+    let response = next(&mut stream).await;
+    assert_eq!(response.events().len(), 100);
+    assert!(response.events().iter().all(|e| e.kv().expect("always").mod_revision() == 2));
+}
+
+#[tokio::test]
+async fn filters_and_previous_values() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let deletions = WatchOptions::new().with_filters([WatchFilterType::NoPut]).with_prev_key();
+    let (mut stream, _) = watch(&mut client, "key", deletions).await;
+    client.put("key", "value", None).await.expect("a plain put");
+    client.delete("key", None).await.expect("a plain deletion");
+    let response = next(&mut stream).await;
+    let event = &response.events()[0];
+    assert_eq!((response.events().len(), event.event_type()), (1, EventType::Delete));
+    assert_eq!(event.prev_kv().expect("asked for").value(), b"value");
+    assert_eq!(event.kv().expect("always").mod_revision(), 3);
+}
+
+#[tokio::test]
+async fn a_compacted_start_is_cancelled_with_the_revision_to_go_on_from() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    put_all(&mut client, 0..10).await;
+    client.compact(8, None).await.expect("a past revision");
+    let from = |revision| WatchOptions::new().with_prefix().with_start_revision(revision);
+    let (mut stream, _) = watch(&mut client, "key/", from(7)).await;
+    let canceled = next(&mut stream).await;
+    assert!(canceled.canceled());
+    assert_eq!(canceled.compact_revision(), 8);
+    let (mut stream, _) = watch(&mut client, "key/", from(8)).await;
+    assert_eq!(revisions(&mut stream, 4).await, [8, 9, 10, 11]);
+}
+
+#[tokio::test]
+async fn many_watches_share_a_stream() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let mut stream = client.watch("0", None).await.expect("a new stream");
+    for n in 1..50 {
+        stream.watch(n.to_string(), None).await.expect("one more watch");
+    }
+    let mut ids = BTreeMap::new();
+    for n in 0..50 {
+        let created = next(&mut stream).await;
+        assert!(created.created());
+        ids.insert(n, created.watch_id());
+    }
+    for n in [7, 49, 0] {
+        client.put(n.to_string(), "", None).await.expect("a plain put");
+        let response = next(&mut stream).await;
+        assert_eq!((response.watch_id(), response.events().len()), (ids[&n], 1));
+    }
+    stream.cancel(ids[&7]).await.expect("sent");
+    let canceled = next(&mut stream).await;
+    assert!(canceled.canceled() && canceled.watch_id() == ids[&7]);
+    client.put("7", "", None).await.expect("a plain put");
+    client.put("8", "", None).await.expect("a plain put");
+    assert_eq!(next(&mut stream).await.watch_id(), ids[&8]);
+}
+
+#[tokio::test]
+async fn progress_is_told_on_request_and_by_the_clock() {
+    let server = Server::start(&["--watch-progress-notify-interval", "50ms"]);
+    let mut client = server.client().await;
+    let options = WatchOptions::new().with_progress_notify();
+    let (mut stream, _) = watch(&mut client, "quiet", options).await;
+    client.put("other", "", None).await.expect("a plain put");
+    loop {
+        let progress = next(&mut stream).await;
+        assert!(progress.events().is_empty() && !progress.canceled());
+        if progress.header().expect("always").revision() == 2 {
+            break;
+        }
+    }
+    let (mut stream, _) = watch(&mut client, "quiet", WatchOptions::new()).await;
+    stream.request_progress().await.expect("sent");
+    let progress = next(&mut stream).await;
+    assert_eq!((progress.watch_id(), progress.header().expect("always").revision()), (-1, 2));
+}

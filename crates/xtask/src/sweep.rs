@@ -1,0 +1,189 @@
+//! What containers leave behind when nobody asks their runtime to clean up: processes, shims with their sockets,
+//! cgroups and mounts. Found by what belongs to the cluster, its directory and its nodes' cgroups, and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
+
+use crate::cluster::{Cluster, Node};
+use crate::unit;
+
+/// What containers get between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_millis(500);
+const DEADLINE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(10);
+const SHIM_SOCKETS: &str = "/run/containerd/s/";
+
+/// Ends every process in the node's cgroups.
+pub fn containers(nodes: &[Node]) -> anyhow::Result<()> {
+    let roots: Vec<PathBuf> = nodes.iter().flat_map(cgroup_roots).collect();
+    let pids = || roots.iter().flat_map(|root| processes(root)).collect::<BTreeSet<i32>>();
+    for pid in pids() {
+        unit::signal(pid, Signal::SIGTERM);
+    }
+    let started = Instant::now();
+    while !pids().is_empty() {
+        if started.elapsed() > DEADLINE {
+            bail!("processes {:?} do not end", pids());
+        }
+        if started.elapsed() > GRACE {
+            pids().into_iter().for_each(|pid| unit::signal(pid, Signal::SIGKILL));
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Ends the shims that serve containerds below the cluster's directory, and removes their sockets.
+pub fn shims(cluster: &Cluster) {
+    let own = format!("{}/", cluster.dir.display());
+    let mut sockets = Vec::new();
+    let find = || -> Vec<i32> { all_processes().filter(|pid| is_shim_of(*pid, &own)).collect() };
+    for pid in find() {
+        sockets.extend(shim_sockets(pid));
+        unit::signal(pid, Signal::SIGKILL);
+    }
+    let started = Instant::now();
+    while !find().is_empty() && started.elapsed() < DEADLINE {
+        std::thread::sleep(POLL);
+    }
+    for socket in sockets {
+        let _ = fs::remove_file(socket);
+    }
+    // Made by the first shim of the host; only an empty one can be removed.
+    let _ = fs::remove_dir(SHIM_SOCKETS);
+}
+
+fn is_shim_of(pid: i32, own: &str) -> bool {
+    let Ok(cmdline) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let mut args = cmdline.split(|b| *b == 0).map(String::from_utf8_lossy);
+    args.next().is_some_and(|program| program.contains("containerd-shim")) && args.any(|arg| arg.starts_with(own))
+}
+
+/// The paths of the sockets that a shim listens on.
+fn shim_sockets(pid: i32) -> Vec<PathBuf> {
+    let inodes: BTreeSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|fd| fs::read_link(fd.path()).ok())
+        .filter_map(|target| Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    let path = |line: &str| {
+        let mut words = line.split_whitespace().skip(6);
+        let (inode, path) = (words.next()?, words.next()?);
+        (inodes.contains(inode) && path.starts_with(SHIM_SOCKETS)).then(|| PathBuf::from(path))
+    };
+    table.lines().filter_map(path).collect()
+}
+
+fn all_processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The node's directory under each cgroup v1 controller, or under the unified hierarchy.
+fn cgroup_roots(node: &Node) -> Vec<PathBuf> {
+    let mut roots = vec![Path::new("/sys/fs/cgroup").join(&node.cgroup)];
+    let controllers = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    roots.extend(controllers.map(|controller| controller.path().join(&node.cgroup)));
+    roots.retain(|root| root.is_dir());
+    roots
+}
+
+fn processes(cgroup: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    for child in children(cgroup) {
+        pids.extend(processes(&child));
+    }
+    pids
+}
+
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+/// Removes the nodes' cgroups, which must be empty of processes.
+pub fn cgroups(nodes: &[Node]) -> anyhow::Result<()> {
+    for root in nodes.iter().flat_map(cgroup_roots) {
+        remove_cgroup(&root)?;
+    }
+    Ok(())
+}
+
+fn remove_cgroup(cgroup: &Path) -> anyhow::Result<()> {
+    for child in children(cgroup) {
+        remove_cgroup(&child)?;
+    }
+    let started = Instant::now();
+    loop {
+        match fs::remove_dir(cgroup) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            // A process that has just ended still counts for a moment.
+            Err(_) if started.elapsed() < DEADLINE => std::thread::sleep(POLL),
+            Err(error) => return Err(error).with_context(|| format!("cannot remove {}", cgroup.display())),
+        }
+    }
+}
+
+/// Unmounts everything below the directory, the innermost first.
+pub fn mounts(directory: &Path) -> anyhow::Result<()> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mount table")?;
+    let own = format!("{}/", directory.display());
+    let points: Vec<String> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(unescape)
+        .filter(|point| point.starts_with(&own))
+        .collect();
+    for point in points.iter().rev() {
+        match umount2(point.as_str(), MntFlags::MNT_DETACH) {
+            Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+            Err(error) => bail!("cannot unmount {point}: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// The mount table writes blanks as `\040` and the like.
+fn unescape(point: &str) -> String {
+    let mut parts = point.split('\\');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..3).and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            Some(byte) => {
+                out.push(char::from(byte));
+                out.push_str(&part[3..]);
+            }
+            None => {
+                out.push('\\');
+                out.push_str(part);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(point: &str, expected: &str) {
+        assert_eq!(unescape(point), expected);
+    }
+
+    #[test]
+    fn mount_points_are_unescaped() {
+        check("/a/b", "/a/b");
+        check("/a\\040b/c\\011", "/a b/c\t");
+    }
+}

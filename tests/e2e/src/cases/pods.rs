@@ -1,0 +1,214 @@
+//! Pods: volumes, configuration, init containers, restarts, probes, static pods.
+
+use anyhow::{Context, ensure};
+
+use super::client;
+use crate::cluster::{Cluster, PATIENCE, contains, eventually};
+
+pub fn two_containers_share_an_empty_dir(c: &Cluster) -> anyhow::Result<()> {
+    c.apply(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: shared}
+spec:
+  terminationGracePeriodSeconds: 0
+  volumes: [{name: www, emptyDir: {}}]
+  containers:
+  - name: writer
+    image: busybox:1.36
+    command: [sh, -c, 'echo written > /data/index.html; sleep infinity']
+    volumeMounts: [{name: www, mountPath: /data}]
+  - name: server
+    image: busybox:1.36
+    command: [httpd, -f, -p, '8080', -h, /www]
+    volumeMounts: [{name: www, mountPath: /www, readOnly: true}]
+",
+    )?;
+    c.apply(&client("reader"))?;
+    c.k("wait pod/shared pod/reader --for=condition=Ready --timeout=60s")?;
+    let ip = c.k("get pod shared -o jsonpath={.status.podIP}")?;
+    let page = eventually(PATIENCE, || {
+        c.kubectl(&["exec", "reader", "--", "wget", "-q", "-O", "-", &format!("http://{ip}:8080/")])
+    })?;
+    ensure!(page == "written\n", "{page:?}");
+    c.k("delete pod shared reader --now")?;
+    Ok(())
+}
+
+pub fn a_host_path_is_read_through_a_port_forward(c: &Cluster) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("index.html"), "from the host\n")?;
+    c.apply(&format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: host-path}}
+spec:
+  terminationGracePeriodSeconds: 0
+  volumes: [{{name: www, hostPath: {{path: {}, type: Directory}}}}]
+  containers:
+  - name: server
+    image: busybox:1.36
+    command: [httpd, -f, -p, '8080', -h, /www]
+    volumeMounts: [{{name: www, mountPath: /www}}]
+",
+        dir.path().display()
+    ))?;
+    c.k("wait pod/host-path --for=condition=Ready --timeout=60s")?;
+    let forward = c.background(&["port-forward", "pod/host-path", ":8080"])?;
+    forward.await_text("Forwarding from 127.0.0.1:")?;
+    let text = forward.text();
+    let port = text.split("127.0.0.1:").nth(1).and_then(|t| t.split(' ').next()).context("a port")?;
+    for _ in 0..3 {
+        let page = http_get(port.parse()?)?;
+        contains(&page, &["200 OK", "from the host"])?;
+    }
+    drop(forward);
+    c.k("delete pod host-path --now")?;
+    Ok(())
+}
+
+fn http_get(port: u16) -> anyhow::Result<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+pub fn configuration_reaches_the_container(c: &Cluster) -> anyhow::Result<()> {
+    c.k("create configmap settings --from-literal=color=blue --from-literal=file.txt=first")?;
+    c.k("create secret generic keys --from-literal=password=hunter2")?;
+    c.apply(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: configured, labels: {tier: one}}
+spec:
+  terminationGracePeriodSeconds: 0
+  volumes:
+  - {name: settings, configMap: {name: settings}}
+  - {name: keys, secret: {secretName: keys, defaultMode: 0400}}
+  - name: about
+    downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}
+  containers:
+  - name: shell
+    image: busybox:1.36
+    command: [sleep, infinity]
+    resources: {limits: {memory: 64Mi, cpu: 500m}}
+    env:
+    - {name: COLOR, valueFrom: {configMapKeyRef: {name: settings, key: color}}}
+    - {name: PASSWORD, valueFrom: {secretKeyRef: {name: keys, key: password}}}
+    - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+    - {name: MEMORY, valueFrom: {resourceFieldRef: {resource: limits.memory}}}
+    - {name: BOTH, value: '$(COLOR)-$(NODE)'}
+    volumeMounts:
+    - {name: settings, mountPath: /settings}
+    - {name: keys, mountPath: /keys}
+    - {name: about, mountPath: /about}
+",
+    )?;
+    c.k("wait pod/configured --for=condition=Ready --timeout=60s")?;
+    let sh = |script: &str| c.kubectl(&["exec", "configured", "--", "sh", "-c", script]);
+    let node = c.k("get pod configured -o jsonpath={.spec.nodeName}")?;
+    let line = sh("echo $COLOR $PASSWORD $NODE $MEMORY $BOTH")?;
+    ensure!(line == format!("blue hunter2 {node} 67108864 blue-{node}\n"), "{line:?}");
+    contains(&sh("cat /settings/file.txt /keys/password /about/labels")?, &["first", "hunter2", "tier=\"one\""])?;
+    contains(&sh("ls -lL /keys/password")?, &["-r--------"])?;
+    contains(&sh("env")?, &["KUBERNETES_SERVICE_HOST=10.96.0.1"])?;
+    let token = sh(
+        "cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; cut -c1-3 /var/run/secrets/kubernetes.io/serviceaccount/token",
+    )?;
+    contains(&token, &["default", "eyJ"])?;
+    c.kubectl(&["patch", "configmap", "settings", "-p", r#"{"data":{"file.txt":"second"}}"#])?;
+    eventually(PATIENCE * 2, || contains(&sh("cat /settings/file.txt")?, &["second"]))?;
+    c.k("delete pod configured --now")?;
+    c.k("delete configmap/settings secret/keys")?;
+    Ok(())
+}
+
+pub fn init_containers_run_first_and_in_order(c: &Cluster) -> anyhow::Result<()> {
+    c.apply(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: ordered}
+spec:
+  restartPolicy: Never
+  volumes: [{name: log, emptyDir: {}}]
+  initContainers:
+  - {name: one, image: 'busybox:1.36', command: [sh, -c, 'echo one >> /log/x'], volumeMounts: [{name: log, mountPath: /log}]}
+  - {name: two, image: 'busybox:1.36', command: [sh, -c, 'echo two >> /log/x'], volumeMounts: [{name: log, mountPath: /log}]}
+  containers:
+  - {name: main, image: 'busybox:1.36', command: [sh, -c, 'echo main >> /log/x; cat /log/x'], volumeMounts: [{name: log, mountPath: /log}]}
+",
+    )?;
+    c.await_json("pod ordered", "{.status.phase}", "Succeeded")?;
+    ensure!(c.k("logs ordered")? == "one\ntwo\nmain\n", "{}", c.k("logs ordered")?);
+    contains(&c.k("get pod ordered")?, &["Completed"])?;
+    c.k("delete pod ordered --now")?;
+    Ok(())
+}
+
+pub fn a_crashing_container_backs_off(c: &Cluster) -> anyhow::Result<()> {
+    c.kubectl(&["run", "crashing", "--image=busybox:1.36", "--", "sh", "-c", "echo boom; exit 3"])?;
+    c.await_json("pod crashing", "{.status.containerStatuses[0].state.waiting.reason}", "CrashLoopBackOff")?;
+    let last = c.k("get pod crashing -o jsonpath={.status.containerStatuses[0].lastState.terminated.exitCode}")?;
+    ensure!(last == "3", "{last}");
+    contains(&c.k("get pod crashing")?, &["CrashLoopBackOff"])?;
+    contains(&c.k("logs crashing --previous")?, &["boom"])?;
+    eventually(PATIENCE, || contains(&c.k("get events --field-selector involvedObject.name=crashing")?, &["BackOff"]))?;
+    c.k("delete pod crashing --now")?;
+    c.kubectl(&["run", "missing", "--image=busybox:no-such-tag"])?;
+    eventually(PATIENCE, || {
+        let text = c.k("get pod missing")?;
+        ensure!(text.contains("ErrImagePull") || text.contains("ImagePullBackOff"), "{text}");
+        Ok(())
+    })?;
+    c.k("delete pod missing --now")?;
+    Ok(())
+}
+
+pub fn probes_decide_readiness_and_restarts(c: &Cluster) -> anyhow::Result<()> {
+    c.apply(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: probed}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: shell
+    image: busybox:1.36
+    command: [sh, -c, 'touch /tmp/alive; sleep infinity']
+    startupProbe: {periodSeconds: 1, failureThreshold: 30, exec: {command: [cat, /tmp/alive]}}
+    livenessProbe: {periodSeconds: 1, failureThreshold: 2, exec: {command: [cat, /tmp/alive]}}
+    readinessProbe: {periodSeconds: 1, exec: {command: [cat, /tmp/ready]}}
+",
+    )?;
+    c.await_json("pod probed", "{.status.containerStatuses[0].started}", "true")?;
+    c.await_json("pod probed", "{.status.containerStatuses[0].ready}", "false")?;
+    c.kubectl(&["exec", "probed", "--", "touch", "/tmp/ready"])?;
+    c.k("wait pod/probed --for=condition=Ready --timeout=30s")?;
+    c.kubectl(&["exec", "probed", "--", "rm", "/tmp/alive"])?;
+    c.await_json("pod probed", "{.status.containerStatuses[0].restartCount}", "1")?;
+    eventually(PATIENCE, || {
+        contains(
+            &c.k("get events --field-selector involvedObject.name=probed")?,
+            &["Unhealthy", "Liveness probe failed", "Killing"],
+        )
+    })?;
+    c.k("delete pod probed --now")?;
+    Ok(())
+}
+
+pub fn static_pods_are_mirrored(c: &Cluster) -> anyhow::Result<()> {
+    let manifest = c.dir().join("nodes/node-1/manifests/fixed.yaml");
+    std::fs::write(&manifest, client("fixed"))?;
+    c.k("get nodes")?;
+    c.await_json("pod fixed-node-1 --ignore-not-found", "{.status.phase}", "Running")?;
+    contains(
+        &c.k("get pod fixed-node-1 -o yaml")?,
+        &["kubernetes.io/config.mirror", "kubernetes.io/config.source: file"],
+    )?;
+    std::fs::remove_file(&manifest)?;
+    eventually(PATIENCE, || contains(&c.refused(&["get", "pod", "fixed-node-1"])?, &["not found"]))
+}

@@ -1,0 +1,154 @@
+//! `kill -9` of each daemon in turn: what should go on goes on, and everything comes back from its own state.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use super::{client, web};
+use crate::cluster::{Cluster, PATIENCE, contains, eventually};
+
+/// The daemons whose death no request through a Service may notice.
+const DAEMONS: [&str; 11] = [
+    "kube-store",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-dns",
+    "node-1.kubelet",
+    "node-1.kube-proxy",
+    "node-1.kube-podnet",
+    "node-2.kubelet",
+    "node-2.kube-proxy",
+    "node-2.kube-podnet",
+];
+
+pub fn a_deployment_serves_while_daemons_are_killed(c: &Cluster) -> anyhow::Result<()> {
+    c.apply(&web("steady", 2))?;
+    c.k("expose deployment steady --port=8080")?;
+    c.apply(&client("witness"))?;
+    c.k("rollout status deployment/steady --timeout=60s")?;
+    c.k("wait pod/witness --for=condition=Ready --timeout=60s")?;
+    c.await_json(
+        "endpointslices -l kubernetes.io/service-name=steady",
+        "{.items[*].endpoints[*].conditions.ready}",
+        "true true",
+    )?;
+    let before = containers(c)?;
+    let objects = c.k("get deployments,services,configmaps,secrets,namespaces -A -o name")?;
+    let traffic = Traffic::start(c)?;
+    for daemon in DAEMONS {
+        c.kill(daemon)?;
+        traffic.more(5).with_context(|| format!("while {daemon} is dead"))?;
+        c.xtask_up(&[]).with_context(|| format!("{daemon} does not come back"))?;
+        traffic.more(2).with_context(|| format!("after {daemon} came back"))?;
+    }
+    let failed = traffic.stop();
+    ensure!(failed == 0, "{failed} requests failed");
+    eventually(PATIENCE, || {
+        ensure!(
+            c.k("get deployments,services,configmaps,secrets,namespaces -A -o name")? == objects,
+            "objects were lost"
+        );
+        c.k("wait node --all --for=condition=Ready --timeout=5s").map(drop)
+    })?;
+    let after = containers(c)?;
+    ensure!(before == after, "containers were restarted needlessly:\n{before}\n{after}");
+    c.k("scale deployment steady --replicas=3")?;
+    c.await_json("deployment steady", "{.status.readyReplicas}", "3")?;
+    c.k("delete deployment,service steady")?;
+    c.k("delete pod witness --now")?;
+    Ok(())
+}
+
+/// Container ids with their restart counts.
+fn containers(c: &Cluster) -> anyhow::Result<String> {
+    let path = "-o=jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].containerID} {.status.containerStatuses[*].restartCount}{\"\\n\"}{end}";
+    c.kubectl(&["get", "pods", "-l", "app in (steady,witness)", path])
+}
+
+/// Requests through the Service from within a pod, by the Service's address, without the API server's help.
+struct Traffic {
+    stop: Arc<AtomicBool>,
+    served: Arc<AtomicUsize>,
+    failed: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Traffic {
+    fn start(c: &Cluster) -> anyhow::Result<Self> {
+        let address = c.k("get service steady -o jsonpath={.spec.clusterIP}")?;
+        let id = c.k("get pod witness -o jsonpath={.status.containerStatuses[0].containerID}")?;
+        let node = c.k("get pod witness -o jsonpath={.spec.nodeName}")?;
+        let pid = task_pid(c, &node, id.trim_start_matches("containerd://"))?;
+        let (stop, served, failed) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (s, ok, bad) = (stop.clone(), served.clone(), failed.clone());
+        let thread = std::thread::spawn(move || {
+            let url = format!("http://{address}:8080/hostname");
+            while !s.load(Ordering::Relaxed) {
+                let args = ["-t", &pid.to_string(), "-n", "busybox", "wget", "-q", "-T", "5", "-O", "-", &url];
+                let output = std::process::Command::new("nsenter").args(args).output();
+                let counter = if output.is_ok_and(|o| o.status.success()) { &ok } else { &bad };
+                counter.fetch_add(1, Ordering::Relaxed);
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+        });
+        Ok(Self { stop, served, failed, thread })
+    }
+
+    /// Waits for so many more answers; any failure counts at once.
+    fn more(&self, requests: usize) -> anyhow::Result<()> {
+        let goal = self.served.load(Ordering::Relaxed) + requests;
+        eventually(PATIENCE, || {
+            ensure!(self.served.load(Ordering::Relaxed) >= goal, "the Service does not answer");
+            Ok(())
+        })?;
+        ensure!(self.failed.load(Ordering::Relaxed) == 0, "a request failed");
+        Ok(())
+    }
+
+    fn stop(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.join();
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+fn task_pid(c: &Cluster, node: &str, id: &str) -> anyhow::Result<i32> {
+    let socket = c.dir().join("nodes").join(node).join("containerd/containerd.sock");
+    let output =
+        std::process::Command::new("ctr").arg("-a").arg(&socket).args(["-n", "k8s.io", "tasks", "ls"]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|l| l.starts_with(id)).with_context(|| format!("no task {id}:\n{text}"))?;
+    line.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()).context("ctr prints the pid second")
+}
+
+pub fn containers_outlive_their_kubelet(c: &Cluster) -> anyhow::Result<()> {
+    c.kubectl(&[
+        "run",
+        "outlive",
+        "--image=busybox:1.36",
+        "--labels=app=outlive",
+        "--restart=Always",
+        "--",
+        "sh",
+        "-c",
+        "echo begun; sleep infinity",
+    ])?;
+    c.k("wait pod/outlive --for=condition=Ready --timeout=60s")?;
+    let id = |c: &Cluster| c.k("get pod outlive -o jsonpath={.status.containerStatuses[0].containerID}");
+    let before = id(c)?;
+    let node = c.k("get pod outlive -o jsonpath={.spec.nodeName}")?;
+    let pid = task_pid(c, &node, before.trim_start_matches("containerd://"))?;
+    c.kill(&format!("{node}.kubelet"))?;
+    // The container ends while nobody watches: the kubelet must notice when it is back.
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
+    c.xtask_up(&[])?;
+    c.await_json("pod outlive", "{.status.containerStatuses[0].restartCount}", "1")?;
+    ensure!(id(c)? != before);
+    contains(&c.k("logs outlive")?, &["begun"])?;
+    c.k("delete pod outlive --now")?;
+    Ok(())
+}
