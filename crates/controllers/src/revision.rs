@@ -12,10 +12,10 @@ use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use k8s_openapi::{Metadata, Resource};
 use serde_json::{Value, json};
 
-use crate::hash;
 use crate::meta::{Meta, controller_reference};
 use crate::plan::Op;
 use crate::selector::Labels;
+use crate::{hash, template};
 
 pub const HASH_LABEL: &str = "controller-revision-hash";
 
@@ -52,9 +52,10 @@ where
 {
     let data = template_data(template);
     let newest = history.iter().map(|revision| revision.revision).max().unwrap_or_default();
+    let wanted = template::canonical(data.clone());
     let equal = history
         .iter()
-        .filter(|revision| revision.data.as_ref().is_some_and(|stored| stored.0 == data))
+        .filter(|revision| revision.data.as_ref().is_some_and(|stored| same(&stored.0, &data, &wanted)))
         .max_by_key(|revision| revision.revision);
     if let Some(found) = equal {
         let mut revision = (**found).clone();
@@ -70,6 +71,10 @@ where
     }
     let op = Some(Op::create(&revision));
     Some(Ensured { revision, op })
+}
+
+fn same(stored: &Value, data: &Value, canonical: &Value) -> bool {
+    stored == data || template::canonical(stored.clone()) == *canonical
 }
 
 fn fresh<O>(
