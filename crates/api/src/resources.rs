@@ -36,6 +36,7 @@ fn stored((group, version): GroupVersion, kind: &'static str, plural: &'static s
         scope,
         name_rule: NameRule::Subdomain,
         verbs: Verbs::Stored,
+        delete_collection: true,
         subresources: Vec::new(),
         selectable: Vec::new(),
         printer: None,

@@ -83,6 +83,13 @@ impl ApiError {
         self
     }
 
+    /// A 410 for a page of a list may say where the client can go on, inconsistently.
+    #[must_use]
+    pub fn with_continue(mut self, token: String) -> Self {
+        self.0.metadata.continue_ = Some(token);
+        self
+    }
+
     #[must_use]
     pub fn with_causes(mut self, causes: Vec<StatusCause>) -> Self {
         self.0.details.get_or_insert_default().causes = Some(causes);

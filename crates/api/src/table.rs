@@ -147,6 +147,8 @@ pub struct Resource {
     pub scope: Scope,
     pub name_rule: NameRule,
     pub verbs: Verbs,
+    /// Whether all objects of a namespace can be deleted at once; namespaces cannot.
+    pub delete_collection: bool,
     pub subresources: Vec<Sub>,
     /// Beside `metadata.name` and `metadata.namespace`, which every kind has.
     pub selectable: Vec<(Text, FieldGetter)>,
@@ -175,6 +177,12 @@ impl Resource {
         self.subresources.iter().copied().find(|sub| sub.name() == name)
     }
 
+    /// The verbs as discovery lists them.
+    pub fn verb_names(&self) -> Vec<&'static str> {
+        let allowed = |verb: &&str| self.delete_collection || *verb != "deletecollection";
+        self.verbs.names().iter().copied().filter(allowed).collect()
+    }
+
     /// `DeploymentList`
     pub fn list_kind(&self) -> String {
         format!("{}List", self.kind)
@@ -194,7 +202,7 @@ impl Resource {
     pub fn select(&self, object: &Value, field: &str) -> Option<String> {
         match field {
             "metadata.name" => Some(crate::meta::name(object).to_owned()),
-            "metadata.namespace" if self.namespaced() => Some(crate::meta::namespace(object).to_owned()),
+            "metadata.namespace" => Some(crate::meta::namespace(object).to_owned()),
             _ => self.selectable.iter().find(|(name, _)| name == field).map(|(_, get)| get(object)),
         }
     }

@@ -29,7 +29,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 64;
 
 type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
-type Page = Arc<dyn Fn() -> (&'static str, String) + Send + Sync>;
+type Page = Arc<dyn Fn() -> (StatusCode, &'static str, String) + Send + Sync>;
 
 /// Named checks and pages; cheap to clone.
 #[derive(Clone, Default)]
@@ -72,6 +72,18 @@ impl Health {
 
     /// A page of its own: returns content type and body.
     pub fn page(&self, path: &str, page: impl Fn() -> (&'static str, String) + Send + Sync + 'static) {
+        self.status_page(path, move || {
+            let (kind, body) = page();
+            (StatusCode::OK, kind, body)
+        });
+    }
+
+    /// A page that decides about its status code too.
+    pub fn status_page(
+        &self,
+        path: &str,
+        page: impl Fn() -> (StatusCode, &'static str, String) + Send + Sync + 'static,
+    ) {
         self.inner.pages.write().insert(path.to_owned(), Arc::new(page));
     }
 
@@ -86,8 +98,8 @@ impl Health {
             _ => {
                 let page = self.inner.pages.read().get(path).cloned();
                 page.map(|page| {
-                    let (kind, body) = page();
-                    (StatusCode::OK, if kind.is_empty() { plain } else { kind }, body)
+                    let (code, kind, body) = page();
+                    (code, if kind.is_empty() { plain } else { kind }, body)
                 })
             }
         }

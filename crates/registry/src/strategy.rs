@@ -5,7 +5,7 @@
 //! resource and, with `status: true`, for the status subresource (which keeps the old spec).
 
 use api::ErrorList;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 /// What a strategy may know beside the objects: the request's time, whether it is the status half.
@@ -123,7 +123,7 @@ impl<S: Strategy> Erased for S {
 }
 
 fn typed<S: Strategy>(value: &Value) -> Result<S::Object, serde_json::Error> {
-    S::Object::deserialize(value)
+    crate::decode::from_value(value)
 }
 
 fn edit<S: Strategy>(value: &mut Value, f: impl FnOnce(&mut S::Object)) -> Result<(), serde_json::Error> {

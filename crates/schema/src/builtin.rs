@@ -4,17 +4,17 @@ mod facts;
 mod kinds;
 mod read;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use crate::node::{Definition, Gvk, Node};
+use crate::node::{Definition, Gvk, Node, Shape};
 
 /// Every type of the API, found by kind or by definition name.
 #[derive(Debug)]
 pub struct Schemas {
     definitions: BTreeMap<Arc<str>, Arc<Definition>>,
-    /// A node that refers to the definition, so that error texts know its name.
-    kinds: HashMap<Gvk, Node>,
+    /// Sorted by kind; each node refers to the definition, so that error texts know its name.
+    kinds: Vec<(Gvk, Node)>,
 }
 
 impl Schemas {
@@ -25,22 +25,23 @@ impl Schemas {
     }
 
     pub(crate) fn new(definitions: BTreeMap<Arc<str>, Arc<Definition>>) -> Self {
-        let mut kinds = HashMap::new();
+        let mut kinds: Vec<(Gvk, Node)> = Vec::new();
         for definition in definitions.values() {
-            for gvk in &definition.gvks {
-                let node = Node { shape: crate::node::Shape::Ref(definition.clone()), description: None };
-                kinds.insert(gvk.clone(), node);
-            }
+            let node = Node { shape: Shape::Ref(definition.clone()), description: None };
+            kinds.extend(definition.gvks.iter().map(|gvk| (gvk.clone(), node.clone())));
         }
+        kinds.sort_by(|(a, _), (b, _)| a.cmp(b));
         Self { definitions, kinds }
     }
 
     pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<&Node> {
-        self.kinds.get(&Gvk::new(group, version, kind))
+        let wanted = (group, version, kind);
+        let at = self.kinds.binary_search_by(|(gvk, _)| (&*gvk.group, &*gvk.version, &*gvk.kind).cmp(&wanted)).ok()?;
+        Some(&self.kinds[at].1)
     }
 
     pub fn get(&self, gvk: &Gvk) -> Option<&Node> {
-        self.kinds.get(gvk)
+        self.kind(&gvk.group, &gvk.version, &gvk.kind)
     }
 
     /// By name: `io.k8s.api.apps.v1.Deployment`.

@@ -84,7 +84,7 @@ pub struct Field {
 /// How a field's value is merged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merge {
-    pub list: ListType,
+    pub list: Option<ListType>,
     /// Of a list of type map; also what strategic merge cannot use.
     pub list_keys: Vec<Arc<str>>,
     pub map_atomic: bool,
@@ -92,18 +92,19 @@ pub struct Merge {
     pub merge_key: Option<Arc<str>>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What applying does to a list; one that says nothing is atomic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListType {
-    #[default]
     Atomic,
     Set,
     Map,
 }
 
-/// `x-kubernetes-patch-strategy`
+/// `x-kubernetes-patch-strategy`; a list without `merge` is replaced, a map only with `replace`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strategy {
     pub merge: bool,
+    pub replace: bool,
     pub retain_keys: bool,
 }
 

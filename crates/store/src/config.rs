@@ -22,7 +22,7 @@ const MAX_QUOTA_BYTES: u64 = 64 << 30;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "kube-store", version = daemon::VERSION)]
 pub struct Flags {
-    /// Configuration file in YAML with etcd's keys; other flags are refused beside it
+    /// Configuration file in YAML with etcd's keys; as with etcd, other settings' flags are ignored beside it
     #[arg(long, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
     #[command(flatten)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use daemon::tls::{ClientAuth, ReloadingCert};
 use daemon::{CancellationToken, health};
+use http::StatusCode;
 use rustls::ServerConfig;
 use tokio::task::JoinSet;
 
@@ -149,10 +150,11 @@ fn side_port(shared: &Arc<Shared>, quota_bytes: u64) -> health::Health {
     let ready = shared.clone();
     health.ready("linearizable_read", move || unhealthy(&ready).map_or(Ok(()), |why| Err(why.into())));
     let asked = shared.clone();
-    health.page("/health", move || {
+    health.status_page("/health", move || {
         let why = unhealthy(&asked);
+        let code = if why.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let body = serde_json::json!({ "health": why.is_none().to_string(), "reason": why.unwrap_or_default() });
-        ("application/json", body.to_string())
+        (code, "application/json", body.to_string())
     });
     health.metrics().register(|registry| metrics::register(registry, shared.clone(), quota_bytes));
     health

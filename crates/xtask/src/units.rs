@@ -77,6 +77,7 @@ pub fn scheduler(bin: &Binaries, cluster: &Cluster) -> Unit {
         .flag("bind-address", cluster.address().to_string())
         .flag("tls-cert-file", pki.join("scheduler.crt"))
         .flag("tls-private-key-file", pki.join("scheduler.key"))
+        .flag("client-ca-file", pki.join("ca.crt"))
         .flag("leader-elect", "true")
 }
 

@@ -2,6 +2,7 @@
 
 use super::namespaced;
 use super::workload::count;
+use crate::printers::{autoscaling, workload};
 use crate::table::{Resource, Sub};
 
 const APPS: (&str, &str) = ("apps", "v1");
@@ -9,18 +10,32 @@ const AUTOSCALING: (&str, &str) = ("autoscaling", "v2");
 
 pub(super) fn rows() -> Vec<Resource> {
     vec![
-        namespaced(APPS, "ControllerRevision", "controllerrevisions"),
-        namespaced(APPS, "DaemonSet", "daemonsets").short(&["ds"]).in_all().subs(&[Sub::Status]),
-        namespaced(APPS, "Deployment", "deployments").short(&["deploy"]).in_all().subs(&[Sub::Scale, Sub::Status]),
+        namespaced(APPS, "ControllerRevision", "controllerrevisions").printed(workload::controller_revision()),
+        namespaced(APPS, "DaemonSet", "daemonsets")
+            .short(&["ds"])
+            .in_all()
+            .subs(&[Sub::Status])
+            .printed(workload::daemon_set()),
+        namespaced(APPS, "Deployment", "deployments")
+            .short(&["deploy"])
+            .in_all()
+            .subs(&[Sub::Scale, Sub::Status])
+            .printed(workload::deployment()),
         namespaced(APPS, "ReplicaSet", "replicasets")
             .short(&["rs"])
             .in_all()
             .subs(&[Sub::Scale, Sub::Status])
-            .fields(&[("status.replicas", |o| count(o, "/status/replicas"))]),
-        namespaced(APPS, "StatefulSet", "statefulsets").short(&["sts"]).in_all().subs(&[Sub::Scale, Sub::Status]),
+            .fields(&[("status.replicas", |o| count(o, "/status/replicas"))])
+            .printed(workload::replica_set()),
+        namespaced(APPS, "StatefulSet", "statefulsets")
+            .short(&["sts"])
+            .in_all()
+            .subs(&[Sub::Scale, Sub::Status])
+            .printed(workload::stateful_set()),
         namespaced(AUTOSCALING, "HorizontalPodAutoscaler", "horizontalpodautoscalers")
             .short(&["hpa"])
             .in_all()
-            .subs(&[Sub::Status]),
+            .subs(&[Sub::Status])
+            .printed(autoscaling::horizontal_pod_autoscaler()),
     ]
 }

@@ -2,6 +2,7 @@
 
 use super::{cluster, namespaced, review};
 use crate::names::NameRule;
+use crate::printers::rbac;
 use crate::table::{Resource, Scope};
 
 const AUTHENTICATION: (&str, &str) = ("authentication.k8s.io", "v1");
@@ -16,9 +17,11 @@ pub(super) fn rows() -> Vec<Resource> {
         review(AUTHORIZATION, "SelfSubjectAccessReview", "selfsubjectaccessreviews", Scope::Cluster),
         review(AUTHORIZATION, "SelfSubjectRulesReview", "selfsubjectrulesreviews", Scope::Cluster),
         review(AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews", Scope::Cluster),
-        cluster(RBAC, "ClusterRoleBinding", "clusterrolebindings").named(NameRule::PathSegment),
+        cluster(RBAC, "ClusterRoleBinding", "clusterrolebindings")
+            .named(NameRule::PathSegment)
+            .printed(rbac::binding()),
         cluster(RBAC, "ClusterRole", "clusterroles").named(NameRule::PathSegment),
-        namespaced(RBAC, "RoleBinding", "rolebindings").named(NameRule::PathSegment),
+        namespaced(RBAC, "RoleBinding", "rolebindings").named(NameRule::PathSegment).printed(rbac::binding()),
         namespaced(RBAC, "Role", "roles").named(NameRule::PathSegment),
     ]
 }

@@ -1,6 +1,5 @@
 use std::collections::BTreeSet;
 
-use super::*;
 use crate::table::Table;
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{namespaced, review, text};
+use crate::printers::{pod, workload};
 use crate::table::{FieldGetter, Resource, Scope, Sub};
 
 const V1: (&str, &str) = ("", "v1");
@@ -24,13 +25,15 @@ pub(super) fn rows() -> Vec<Resource> {
                 Sub::Resize,
                 Sub::Status,
             ])
-            .fields(POD_FIELDS),
+            .fields(POD_FIELDS)
+            .printed(pod::pod()),
         namespaced(V1, "ReplicationController", "replicationcontrollers")
             .short(&["rc"])
             .in_all()
             .subs(&[Sub::Scale, Sub::Status])
-            .fields(&[("status.replicas", |o| count(o, "/status/replicas"))]),
-        namespaced(V1, "PodTemplate", "podtemplates"),
+            .fields(&[("status.replicas", |o| count(o, "/status/replicas"))])
+            .printed(workload::replication_controller()),
+        namespaced(V1, "PodTemplate", "podtemplates").printed(workload::pod_template()),
         review(V1, "Binding", "bindings", Scope::Namespaced),
     ]
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::table::Resource;
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FieldError {
     #[error("invalid selector: '{selector}'; can't understand '{term}'")]
@@ -13,6 +15,9 @@ pub enum FieldError {
     /// The kind cannot be selected by this field.
     #[error("field label not supported: {0}")]
     Unsupported(String),
+    /// The same, of a kind that has no selectable fields of its own.
+    #[error("{0:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")]
+    Unknown(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +71,18 @@ impl FieldSelector {
             Some(term) => Err(FieldError::Unsupported(term.field.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Refuses fields by which the kind cannot be selected.
+    pub fn check_for(&self, resource: &Resource) -> Result<(), FieldError> {
+        let known = |field: &str| {
+            matches!(field, "metadata.name" | "metadata.namespace")
+                || resource.selectable.iter().any(|(name, _)| name == field)
+        };
+        self.check(known).map_err(|error| match error {
+            FieldError::Unsupported(field) if resource.selectable.is_empty() => FieldError::Unknown(field),
+            error => error,
+        })
     }
 
     /// The one value that the field must have, if the selector pins it.

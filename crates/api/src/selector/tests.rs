@@ -94,3 +94,18 @@ fn field_selectors() {
     let error = escaped.check(|field| field == "metadata.name").expect_err("a is not known");
     assert_eq!(error.to_string(), "field label not supported: a");
 }
+
+#[test]
+fn fields_that_a_kind_does_not_have() {
+    let table = crate::table::Table::builtin();
+    let check = |plural: &str, selector: &str, expected: Result<(), &str>| {
+        let row = table.by_plural("", "v1", plural).expect("a known kind");
+        let found = FieldSelector::parse(selector).expect("a selector").check_for(row).map_err(|e| e.to_string());
+        assert_eq!(found, expected.map_err(str::to_owned));
+    };
+    check("pods", "spec.nodeName=n,metadata.name=a", Ok(()));
+    check("pods", "spec.x=n", Err("field label not supported: spec.x"));
+    check("configmaps", "metadata.namespace=n", Ok(()));
+    let known = r#"only "metadata.name", "metadata.namespace""#;
+    check("configmaps", "data.x=n", Err(&format!(r#""data.x" is not a known field selector: {known}"#)));
+}

@@ -35,14 +35,14 @@ impl Facts {
 
 fn record(merge: &mut Merge, fact: &str, value: &str) {
     match (fact, value) {
-        ("list-type", "map") => merge.list = ListType::Map,
-        ("list-type", "set") => merge.list = ListType::Set,
-        ("list-type", "atomic") => merge.list = ListType::Atomic,
+        ("list-type", "map") => merge.list = Some(ListType::Map),
+        ("list-type", "set") => merge.list = Some(ListType::Set),
+        ("list-type", "atomic") => merge.list = Some(ListType::Atomic),
         ("list-map-keys", keys) => merge.list_keys = keys.split(',').map(Into::into).collect(),
         ("map-type", kind) => merge.map_atomic = kind == "atomic",
         ("patch-strategy", strategies) => {
             let has = |wanted| strategies.split(',').any(|s| s == wanted);
-            merge.strategy = Strategy { merge: has("merge"), retain_keys: has("retainKeys") };
+            merge.strategy = Strategy { merge: has("merge"), replace: has("replace"), retain_keys: has("retainKeys") };
         }
         ("patch-merge-key", key) => merge.merge_key = Some(key.into()),
         _ => panic!("the table of merge facts is built in and knows no fact {fact}={value}"),

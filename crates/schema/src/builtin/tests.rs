@@ -31,10 +31,10 @@ fn shapes_and_merge_facts() {
     assert!(!at(&schemas, deployment, "metadata").required);
 
     let ports = at(&schemas, deployment, "spec.template.spec.containers.ports").merge.clone().expect("merge facts");
-    assert_eq!(ports.list, ListType::Map);
+    assert_eq!(ports.list, Some(ListType::Map));
     assert_eq!(ports.list_keys.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["containerPort", "protocol"]);
     assert_eq!(ports.merge_key.as_deref(), Some("containerPort"));
-    assert_eq!(ports.strategy, Strategy { merge: true, retain_keys: false });
+    assert_eq!(ports.strategy, Strategy { merge: true, ..Strategy::default() });
 
     let selector = at(&schemas, deployment, "spec.selector");
     assert!(selector.node.object().expect("an object").atomic);

@@ -1,0 +1,135 @@
+//! One cached object: its bytes and what selectors, authorizers and keys need of it, parsed once.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::catalog::Kind;
+use crate::object::{self, EventType};
+
+type Text = Box<str>;
+
+#[derive(Debug)]
+pub struct Entry {
+    /// `namespace/name`, or the name alone for what has no namespace.
+    pub key: Text,
+    pub uid: Text,
+    pub revision: u64,
+    pub labels: Box<[(Text, Text)]>,
+    /// In the order of the resource row's `selectable`.
+    pub fields: Box<[Text]>,
+    /// The object as it is served.
+    pub body: Bytes,
+}
+
+impl Entry {
+    /// Parses a stored value; the frame that announces it shares its memory with the entry's body.
+    pub fn decode(
+        kind: &Kind,
+        event_type: EventType,
+        key: &str,
+        stored: &[u8],
+        revision: u64,
+    ) -> Result<(Self, Bytes), serde_json::Error> {
+        let parsed: Value = serde_json::from_slice(stored)?;
+        let (frame, body) = object::frame(event_type, stored, revision);
+        let metadata = &parsed["metadata"];
+        let labels = metadata["labels"].as_object().into_iter().flatten();
+        let entry = Self {
+            key: key.into(),
+            uid: metadata["uid"].as_str().unwrap_or_default().into(),
+            revision,
+            labels: labels.map(|(k, v)| (k.as_str().into(), v.as_str().unwrap_or_default().into())).collect(),
+            fields: kind.row.selectable.iter().map(|(_, get)| get(&parsed).into_boxed_str()).collect(),
+            body,
+        };
+        Ok((entry, frame))
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.key.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+
+    pub fn name(&self) -> &str {
+        self.key.split_once('/').map_or(&*self.key, |(_, name)| name)
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v)
+    }
+
+    /// The object, decoded anew.
+    pub fn value(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("an entry's body was parsed when the entry was made")
+    }
+
+    pub fn typed<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.body)
+    }
+}
+
+/// One change, as watchers see it.
+#[derive(Debug)]
+pub struct Event {
+    pub event_type: EventType,
+    /// The object after the change; for a deletion its last state under the deletion's revision.
+    pub entry: Arc<Entry>,
+    pub previous: Option<Arc<Entry>>,
+    pub revision: u64,
+    /// What is written to watchers whose selector saw the object before and after.
+    pub frame: Bytes,
+}
+
+impl Event {
+    pub fn deleted(previous: Arc<Entry>, revision: u64) -> Self {
+        let body = object::at_revision(&previous.body, revision);
+        let frame = object::reframe(EventType::Deleted, &body);
+        let entry = Arc::new(Entry {
+            key: previous.key.clone(),
+            uid: previous.uid.clone(),
+            revision,
+            labels: previous.labels.clone(),
+            fields: previous.fields.clone(),
+            body,
+        });
+        Self { event_type: EventType::Deleted, entry, previous: Some(previous), revision, frame }
+    }
+
+    /// Bytes this event keeps alive.
+    pub fn weight(&self) -> usize {
+        self.frame.len() + self.previous.as_ref().map_or(0, |p| p.body.len())
+    }
+}
+
+/// Orders entries by key, so that a set of them can be searched by it.
+#[derive(Debug)]
+pub struct ByKey(pub Arc<Entry>);
+
+impl Borrow<str> for ByKey {
+    fn borrow(&self) -> &str {
+        &self.0.key
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key.cmp(&other.0.key)
+    }
+}

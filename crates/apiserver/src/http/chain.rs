@@ -1,0 +1,79 @@
+//! The way of every request: name it, admit it, authenticate, impersonate, authorize, dispatch; then write the answer
+//! in one place.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::ApiError;
+use http::{HeaderValue, Response};
+use hyper::body::Incoming;
+
+use super::accept::Accept;
+use super::inflight::Inflight;
+use super::info::RequestInfo;
+use super::query::Query;
+use super::reply::{Body, Reply, respond};
+use super::request::Request;
+use crate::authn::{self, User, impersonation};
+use crate::authz::Attributes;
+use crate::state::Api;
+use crate::{documents, rest};
+
+pub struct Chain {
+    pub api: Arc<Api>,
+    pub inflight: Inflight,
+}
+
+impl Chain {
+    /// Answers a request of a connection whose client showed this certificate.
+    pub async fn serve(&self, incoming: http::Request<Incoming>, certificate: Option<&User>) -> Response<Body> {
+        let started = Instant::now();
+        let query = Query::parse(incoming.uri().query().unwrap_or_default());
+        let info = RequestInfo::parse(incoming.method(), incoming.uri().path(), &query);
+        let audit_id = audit_id(&incoming);
+        let mut request = Request::new(incoming, info, query, audit_id);
+        let result = self.admitted(&mut request, certificate).await;
+        if let Err(error) = &result {
+            tracing::debug!(path = request.info.path, verb = request.info.verb, user = request.user.name, %error, "refused");
+        }
+        let response = respond(result, request.accept, &request.audit_id, &request.warnings());
+        self.api.metrics.request(&request.info, response.status().as_u16(), started.elapsed());
+        response
+    }
+
+    async fn admitted(&self, request: &mut Request, certificate: Option<&User>) -> Result<Reply, ApiError> {
+        let _place = self.inflight.enter(&request.info, &self.api.metrics)?;
+        let handled = self.handle(request, certificate);
+        // The answer of a watch or stream begins at once; its length is its own affair.
+        match tokio::time::timeout(self.api.config.request_timeout, handled).await {
+            Ok(result) => result,
+            Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 0)),
+        }
+    }
+
+    async fn handle(&self, request: &mut Request, certificate: Option<&User>) -> Result<Reply, ApiError> {
+        let api = &self.api;
+        let user = authn::authenticate(certificate, &request.headers, &api.tokens).await?;
+        request.user = impersonation::apply(user, &request.headers, &api.rbac)?;
+        api.rbac.authorize(&request.user, &Attributes::from(&request.info))?;
+        if !request.info.is_resource {
+            return documents::handle(api, request);
+        }
+        request.accept = match Accept::parse(&request.headers, &request.query) {
+            Ok(accept) => accept,
+            // A stream is in nobody's media type.
+            Err(_) if request.info.is_long_running() && request.info.verb != "watch" => Accept::default(),
+            Err(error) => return Err(error),
+        };
+        rest::handle(api, request).await
+    }
+}
+
+/// The client's own id for the request, or a new one.
+fn audit_id(request: &http::Request<Incoming>) -> HeaderValue {
+    const MAX_AUDIT_ID: usize = 64;
+    let given = request.headers().get("audit-id").filter(|v| !v.is_empty() && v.len() <= MAX_AUDIT_ID);
+    given.cloned().unwrap_or_else(|| {
+        HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).expect("a uuid is a valid header value")
+    })
+}

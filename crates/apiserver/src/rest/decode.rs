@@ -1,0 +1,108 @@
+//! A request's body as an object of the kind that its path names.
+
+use api::ApiError;
+use api::meta;
+use api::table::Resource;
+use schema::{FieldValidation, Gvk};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::catalog::Catalog;
+use crate::http::body::{self, Encoding};
+use crate::http::request::Request;
+
+/// Upstream names the place its scheme was made; clients show it.
+const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
+
+/// Reads, decodes and checks the kind; `apiVersion` and `kind` are filled in when absent.
+pub async fn object(
+    catalog: &Catalog,
+    request: &Request,
+    row: &Resource,
+    validation: FieldValidation,
+) -> Result<Value, ApiError> {
+    let encoding = body::encoding(&request.headers)?;
+    let bytes = request.read_body().await?;
+    let bytes = match encoding {
+        Encoding::Json => bytes,
+        Encoding::Yaml => yaml_to_json(&bytes)?.into(),
+    };
+    from_json(catalog, request, row, &bytes, validation)
+}
+
+pub fn yaml_to_json(bytes: &[u8]) -> Result<Vec<u8>, ApiError> {
+    let text =
+        std::str::from_utf8(bytes).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
+    let value: Value =
+        daemon::config::yaml(text).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))?;
+    serde_json::to_vec(&value).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))
+}
+
+/// What a body says it is; the rest is not looked at.
+#[derive(Default, Deserialize)]
+struct TypeMeta {
+    #[serde(default, rename = "apiVersion")]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+}
+
+pub fn from_json(
+    catalog: &Catalog,
+    request: &Request,
+    row: &Resource,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<Value, ApiError> {
+    let given: TypeMeta = serde_json::from_slice(bytes)
+        .map_err(|error| unrecognized(row, bytes, &format!("couldn't get version/kind; json parse error: {error}")))?;
+    check_kind(catalog, row, &given)?;
+    let expected = Gvk::new(&row.group, &row.version, &row.kind);
+    let Some(node) = catalog.schemas.get(&expected) else {
+        let mut object: Value =
+            serde_json::from_slice(bytes).map_err(|error| unrecognized(row, bytes, &error.to_string()))?;
+        meta::set_type(&mut object, row);
+        return Ok(object);
+    };
+    let (object, warnings) = schema::decode_json(bytes, &expected, node, validation)?;
+    warnings.into_iter().for_each(|w| request.warn(w));
+    Ok(object)
+}
+
+fn unrecognized(row: &Resource, bytes: &[u8], error: &str) -> ApiError {
+    const SHOWN: usize = 30;
+    let shown: String = String::from_utf8_lossy(bytes).chars().take(SHOWN).collect();
+    let dots = if bytes.len() > SHOWN { " ..." } else { "" };
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {error} ({shown:?}{dots})",
+        row.kind
+    ))
+}
+
+fn check_kind(catalog: &Catalog, row: &Resource, given: &TypeMeta) -> Result<(), ApiError> {
+    let kind = if given.kind.is_empty() { &row.kind } else { given.kind.as_str() };
+    let expected = row.api_version();
+    let api_version = if given.api_version.is_empty() { &expected } else { &given.api_version };
+    if kind == row.kind && *api_version == expected {
+        return Ok(());
+    }
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    if kind == row.kind && group == row.group {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({expected})"
+        )));
+    }
+    let why = if catalog.table.by_kind(group, version, kind).is_some() {
+        let internal = if row.group.is_empty() { "core" } else { row.group.split('.').next().unwrap_or_default() };
+        format!("converting ({version}.{kind}) to ({internal}.{}): unknown conversion", row.kind)
+    } else {
+        format!("no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}")
+    };
+    Err(ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", row.kind)))
+}
+
+/// A value that does not fit its kind's type.
+pub fn misfit(row: &Resource, error: &serde_json::Error) -> ApiError {
+    let (kind, version) = (&row.kind, &row.version);
+    ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}"))
+}

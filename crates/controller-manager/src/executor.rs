@@ -1,0 +1,247 @@
+//! Carries out plans: the one place from which controllers write.
+//!
+//! Neighbouring creates go out in batches of 1, 2, 4, ...: when every create fails, as with a quota, one request finds
+//! out. Neighbouring deletes go side by side, everything else in order. The first group with a failure ends the plan;
+//! what is left is planned anew from the state found then.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use client::kube::{self, Client};
+use client::{Key, Recorder, recorder};
+use controllers::Failure;
+use controllers::plan::{Event, EventType, Guard, Op, Plan, Verb};
+use futures::stream::{self, StreamExt};
+use serde_json::Value;
+
+use crate::expectations::Written;
+use crate::request;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests of one plan under way at a time.
+const PARALLEL: usize = 16;
+const FIRST_BATCH: usize = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else was faster; the caches will tell.
+    #[error("{what} changed meanwhile")]
+    Conflict { what: String },
+    #[error("{what}: {message}")]
+    Refused { what: String, message: String, create: bool, delete: bool },
+    #[error("{what}: no answer in time")]
+    Timeout { what: String },
+    #[error("{what}")]
+    Transport {
+        what: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+    #[error("{what} is gone or being deleted")]
+    OwnerGone { what: String },
+}
+
+impl Error {
+    /// What the next plan should know about it.
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Refused { message, create: true, .. } => {
+                Some(Failure { reason: "FailedCreate", message: message.clone() })
+            }
+            Self::Refused { message, delete: true, .. } => {
+                Some(Failure { reason: "FailedDelete", message: message.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// In a namespace that is going away nothing can be created any more; trying again is pointless.
+    pub fn is_pointless(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains("because it is being terminated"))
+    }
+}
+
+/// The writes that went through, also when a later one did not.
+pub struct Done {
+    pub written: Vec<Written>,
+    pub error: Option<Error>,
+}
+
+#[derive(Clone)]
+pub struct Executor {
+    client: Client,
+    recorder: Recorder,
+}
+
+impl Executor {
+    pub fn new(client: Client, recorder: Recorder) -> Self {
+        Self { client, recorder }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub async fn execute(&self, plan: &Plan) -> Done {
+        plan.events.iter().for_each(|event| self.tell(event, "", ""));
+        let mut done = Done { written: Vec::new(), error: None };
+        let mut guards = HashMap::new();
+        for group in plan.ops.chunk_by(|a, b| a.is_create() && b.is_create() || a.is_delete() && b.is_delete()) {
+            if let Err(error) = self.check_guards(group, &mut guards).await {
+                done.error = Some(error);
+                break;
+            }
+            let mut rest = group;
+            let mut size = if group[0].is_create() { FIRST_BATCH } else { group.len() };
+            while !rest.is_empty() && done.error.is_none() {
+                let (batch, later) = rest.split_at(size.min(rest.len()));
+                self.run_batch(batch, &mut done).await;
+                (rest, size) = (later, size * 2);
+            }
+            if done.error.is_some() {
+                break;
+            }
+        }
+        done
+    }
+
+    async fn run_batch(&self, batch: &[Op], done: &mut Done) {
+        let requests: Vec<_> = batch.iter().map(|op| self.apply(op)).collect();
+        let mut results = stream::iter(requests).buffered(PARALLEL);
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(written) => done.written.extend(written),
+                Err(error) => done.error = Some(error),
+            }
+        }
+    }
+
+    async fn check_guards(&self, ops: &[Op], known: &mut HashMap<String, bool>) -> Result<(), Error> {
+        for guard in ops.iter().filter_map(|op| op.guard.as_ref()) {
+            let alive = match known.get(&guard.uid) {
+                Some(alive) => *alive,
+                None => {
+                    let alive = self.is_alive(guard).await?;
+                    known.insert(guard.uid.clone(), alive);
+                    alive
+                }
+            };
+            if !alive {
+                return Err(Error::OwnerGone { what: describe_target(&guard.target) });
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_alive(&self, guard: &Guard) -> Result<bool, Error> {
+        let what = describe_target(&guard.target);
+        let found = request::get(&self.client, &guard.target)
+            .await
+            .map_err(|source| Error::Transport { what, source: Box::new(source) })?;
+        Ok(found.is_some_and(|object| {
+            object["metadata"]["uid"] == guard.uid && object["metadata"]["deletionTimestamp"].is_null()
+        }))
+    }
+
+    async fn apply(&self, op: &Op) -> Result<Option<Written>, Error> {
+        let result = self.send(op).await;
+        match &result {
+            Ok(written) => {
+                let name = written.as_ref().map_or(op.target.name.as_str(), |written| written.key.name.as_str());
+                op.announce.success.iter().for_each(|event| self.tell(event, name, ""));
+            }
+            Err(Error::Refused { message, .. }) => {
+                op.announce.failure.iter().for_each(|event| self.tell(event, &op.target.name, message));
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    async fn send(&self, op: &Op) -> Result<Option<Written>, Error> {
+        let what = describe(op);
+        let request = request::build(&op.target, &op.verb).map_err(|error| Error::Refused {
+            what: what.clone(),
+            message: error.to_string(),
+            create: op.is_create(),
+            delete: op.is_delete(),
+        })?;
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request::<Value>(request)).await;
+        match answer {
+            Err(_) => Err(Error::Timeout { what }),
+            Ok(Ok(object)) => Ok(written(op, &object)),
+            Ok(Err(kube::Error::Api(status))) => refused(op, what, &status),
+            Ok(Err(source)) => Err(Error::Transport { what, source: Box::new(source) }),
+        }
+    }
+
+    fn tell(&self, event: &Event, name: &str, error: &str) {
+        let kind = match event.kind {
+            EventType::Normal => recorder::Type::Normal,
+            EventType::Warning => recorder::Type::Warning,
+        };
+        let mut message = Cow::Borrowed(event.message.as_str());
+        for (mark, value) in [("{name}", name), ("{error}", error)] {
+            if message.contains(mark) {
+                message = Cow::Owned(message.replace(mark, value));
+            }
+        }
+        self.recorder.event(&event.regarding, kind, &event.reason, message.into_owned());
+    }
+}
+
+fn refused(op: &Op, what: String, status: &kube::core::Status) -> Result<Option<Written>, Error> {
+    let gone = status.code == 404 && !op.is_create();
+    let exists = status.code == 409 && status.reason == "AlreadyExists";
+    match status.code {
+        // What is gone need not be deleted or changed; a uid that does not fit means the same.
+        _ if gone => Ok(None),
+        409 if op.is_delete() => Ok(None),
+        409 if exists && op.exists_is_ok => Ok(None),
+        409 => Err(Error::Conflict { what }),
+        _ => Err(Error::Refused {
+            what,
+            message: status.message.clone(),
+            create: op.is_create(),
+            delete: op.is_delete(),
+        }),
+    }
+}
+
+/// The answer to a write is the object, or a Status for a deletion that was carried out at once.
+fn written(op: &Op, object: &Value) -> Option<Written> {
+    let deleted = op.is_delete();
+    let meta = &object["metadata"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let name = meta["name"].as_str().unwrap_or(&op.target.name);
+    let uid = match &op.verb {
+        Verb::Delete { uid, .. } => uid.clone().unwrap_or_default(),
+        _ => text(&meta["uid"]),
+    };
+    if uid.is_empty() {
+        return None;
+    }
+    Some(Written {
+        kind: op.target.kind.clone(),
+        key: Key::new(op.target.namespace.as_deref().unwrap_or_default(), name),
+        uid,
+        version: meta["resourceVersion"].as_str().and_then(|version| version.parse().ok()).unwrap_or_default(),
+        deleted,
+    })
+}
+
+fn describe(op: &Op) -> String {
+    let verb = match op.verb {
+        Verb::Create(_) => "create",
+        Verb::Update { .. } => "update",
+        Verb::Patch { .. } => "patch",
+        Verb::Delete { .. } => "delete",
+    };
+    format!("{verb} {}", describe_target(&op.target))
+}
+
+fn describe_target(target: &controllers::plan::Target) -> String {
+    let namespace = target.namespace.as_deref().unwrap_or_default();
+    format!("{} {namespace}/{}", target.kind.plural, target.name)
+}
