@@ -96,17 +96,21 @@ impl Cgroups {
 
     /// Pods that have a group, by uid.
     pub fn pods(&self) -> Vec<String> {
-        let Some(root) = self.roots().into_iter().next() else { return Vec::new() };
-        let dirs = ["", "/burstable", "/besteffort"]
-            .map(|class| root.join(format!("{}{class}", self.base).trim_start_matches('/')));
-        let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+        let classes = ["", "/burstable", "/besteffort"].map(|class| format!("{}{class}", self.base));
+        let roots = self.roots();
+        let dirs = roots.iter().flat_map(|root| classes.iter().map(|class| root.join(class.trim_start_matches('/'))));
+        let entries = dirs.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
         entries.filter_map(|e| Some(e.file_name().to_str()?.strip_prefix("pod")?.to_owned())).collect()
     }
 
     fn roots(&self) -> Vec<PathBuf> {
         match &self.hierarchy {
             Hierarchy::Unified(root) => vec![root.clone()],
-            Hierarchy::Split(controllers) => controllers.iter().map(|(_, root)| root.clone()).collect(),
+            // The runtime makes its groups in every hierarchy, whether we set anything there or not.
+            Hierarchy::Split(_) => {
+                let mounted = std::fs::read_dir(ROOT).into_iter().flatten().flatten().map(|e| e.path());
+                mounted.filter(|path| path.is_dir() && !path.is_symlink()).collect()
+            }
         }
     }
 }

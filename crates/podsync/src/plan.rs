@@ -51,6 +51,8 @@ pub struct Memory {
     pub killing: BTreeSet<String>,
     /// A sandbox or containers are being started.
     pub busy: bool,
+    /// The containers whose turn has come in the job under way: their back-off is over.
+    pub launching: BTreeSet<String>,
     /// No job before this instant: the last one failed as a whole (volumes, network).
     pub retry_at: Option<Timestamp>,
 }
@@ -193,6 +195,9 @@ fn propose(input: &Input, plan: &mut Plan, mut job: Job) {
 /// Crash-loop and image-pull back-off of one container.
 fn is_held_back(input: &Input, plan: &mut Plan, start: &Start) -> bool {
     let (name, memory) = (&start.name, input.memory);
+    if memory.launching.contains(name) {
+        return false;
+    }
     let crash = start.crashed_at.and_then(|at| memory.crashes.until(name, at, input.now));
     if let Some(until) = crash {
         let (delay, full) = (duration::go(memory.crashes.delay(name)), pod::full_name(input.pod));
@@ -400,18 +405,21 @@ fn collect_garbage(input: &Input, plan: &mut Plan) {
 impl Memory {
     /// Notes that `start` is being carried out: its next crash waits longer.
     pub fn record_start(&mut self, start: &Start, now: Timestamp) {
+        self.launching.insert(start.name.clone());
         if let Some(crashed_at) = start.crashed_at {
             self.crashes.next(&start.name, crashed_at, now);
         }
     }
 
     pub fn record_started(&mut self, name: &str) {
+        self.launching.remove(name);
         self.failures.remove(name);
         self.pulls.reset(name);
     }
 
     /// A failed pull is tried again after a back-off, any other failure after a short pause.
     pub fn record_failure(&mut self, name: &str, reason: Reason, now: Timestamp) {
+        self.launching.remove(name);
         if matches!(reason.reason.as_str(), "ErrImagePull" | "ErrImageNeverPull" | "RegistryUnavailable") {
             self.pulls.next(name, now, now);
         } else {

@@ -119,6 +119,18 @@ fn crash_loops_wait() {
 }
 
 #[test]
+fn a_restart_under_way_is_no_crash_loop() {
+    let mut restarting = case(with_policy("Always")).with(vec![exited("a", 0, 1, 95)]);
+    let job = restarting.plan().job.expect("the first crash restarts at once");
+    restarting.memory.record_start(&job.start[0], at(100));
+    restarting.memory.busy = true;
+    assert_eq!(restarting.words(), "");
+    restarting.memory.record_started("a");
+    restarting.memory.busy = false;
+    check(restarting.with(vec![exited("a", 1, 1, 101)]), "a: CrashLoopBackOff");
+}
+
+#[test]
 fn pulls_wait() {
     let mut pulling = case(two()).with(vec![running("b", 0)]);
     pulling.memory.record_failure("a", Reason::new("ErrImagePull", "no such host"), at(95));

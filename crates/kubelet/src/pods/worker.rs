@@ -167,6 +167,7 @@ impl Worker {
             }
             self.job = None;
             self.memory.busy = false;
+            self.memory.launching.clear();
         }
     }
 
