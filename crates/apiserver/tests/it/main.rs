@@ -4,5 +4,6 @@ mod access;
 mod harness;
 mod kubectl;
 mod refusals;
+mod streams;
 mod verbs;
 mod watches;
