@@ -85,6 +85,8 @@ impl Harness {
         let authority = Authority::load(&ca).expect("its own authority");
         let serving =
             authority.issue(&Leaf::server("kube-apiserver", vec!["127.0.0.1".to_owned()]), now).expect("a leaf");
+        let kubelet = Leaf::client("kube-apiserver-kubelet-client", Some("kubeadm:cluster-admins"));
+        let kubelet = authority.issue(&kubelet, now).expect("a leaf");
         let (private, public) = pki::service_account_keys().expect("keys");
         let file = |name: &str, text: &str| -> PathBuf {
             let path = dir.path().join(name);
@@ -97,8 +99,8 @@ impl Harness {
             ("client-ca-file", file("ca.crt", &ca.cert_pem).display().to_string()),
             ("tls-cert-file", file("apiserver.crt", &serving.cert_pem).display().to_string()),
             ("tls-private-key-file", file("apiserver.key", &serving.key_pem).display().to_string()),
-            ("kubelet-client-certificate", file("kubelet.crt", &serving.cert_pem).display().to_string()),
-            ("kubelet-client-key", file("kubelet.key", &serving.key_pem).display().to_string()),
+            ("kubelet-client-certificate", file("kubelet.crt", &kubelet.cert_pem).display().to_string()),
+            ("kubelet-client-key", file("kubelet.key", &kubelet.key_pem).display().to_string()),
             ("service-account-issuer", "https://kubernetes.default.svc".to_owned()),
             ("service-account-key-file", file("sa.pub", &public).display().to_string()),
             ("service-account-signing-key-file", file("sa.key", &private).display().to_string()),
