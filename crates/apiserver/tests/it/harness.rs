@@ -57,15 +57,18 @@ fn port() -> u16 {
 }
 
 fn store(dir: &Path) -> (Store, String) {
-    let binary = std::env::var("COXSWAIN_TEST_STORE").unwrap_or_else(|_| "etcd".to_owned());
     let client = format!("http://127.0.0.1:{}", port());
-    let peer = format!("http://127.0.0.1:{}", port());
+    let ours = std::env::var("COXSWAIN_TEST_STORE").ok();
+    let mut command = Command::new(ours.as_deref().unwrap_or("etcd"));
+    if ours.is_none() {
+        let peer = format!("http://127.0.0.1:{}", port());
+        command.args([format!("--listen-peer-urls={peer}"), format!("--initial-advertise-peer-urls={peer}")]);
+        command.arg(format!("--initial-cluster=default={peer}"));
+    }
     let log = fs::File::create(dir.join("store.log")).expect("a log file");
-    let child = Command::new(binary)
+    let child = command
         .arg(format!("--data-dir={}", dir.join("store").display()))
         .args([format!("--listen-client-urls={client}"), format!("--advertise-client-urls={client}")])
-        .args([format!("--listen-peer-urls={peer}"), format!("--initial-advertise-peer-urls={peer}")])
-        .arg(format!("--initial-cluster=default={peer}"))
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
