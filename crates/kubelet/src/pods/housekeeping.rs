@@ -34,7 +34,9 @@ pub async fn sweep(ctx: &Context, pods: &Pods, running: impl Iterator<Item = &St
             }
         }
     }
-    ctx.cgroups.pods().iter().filter(|uid| gone(uid)).for_each(|uid| ctx.cgroups.remove_pod(uid));
+    ctx.cgroups.pods().iter().filter(|uid| gone(uid)).for_each(|uid| {
+        ctx.cgroups.remove_pod(uid);
+    });
     for entry in std::fs::read_dir(&ctx.settings.config.pod_logs_dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.rsplit('_').next().is_some_and(gone) && name.matches('_').count() == 2 {
