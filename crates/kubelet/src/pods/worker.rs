@@ -284,7 +284,7 @@ impl Worker {
             let starter = Starter { ctx, pod: pod.clone(), job, sandbox, notes, cancel: self.cancel.clone() };
             self.memory.busy = true;
             self.job = Some(self.tasks.spawn(async move {
-                starter.run().await;
+                Box::pin(starter.run()).await;
                 Done::Job
             }));
         }
@@ -435,7 +435,7 @@ impl Worker {
 
     async fn hand_back(&mut self, desired: &crate::pods::entry::Desired, status: &PodStatus) -> kube::Result<()> {
         let shown = if spec::is_static(&desired.pod) { desired.mirror.clone() } else { Some(desired.pod.clone()) };
-        let Some(object) = shown.filter(|_| !(desired.removed && !spec::is_static(&desired.pod))) else {
+        let Some(object) = shown.filter(|_| !desired.removed || spec::is_static(&desired.pod)) else {
             return Ok(());
         };
         publish::write(&self.ctx, &self.entry, status).await?;
