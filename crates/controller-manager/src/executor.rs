@@ -245,3 +245,83 @@ fn describe_target(target: &controllers::plan::Target) -> String {
     let namespace = target.namespace.as_deref().unwrap_or_default();
     format!("{} {namespace}/{}", target.kind.plural, target.name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use controllers::plan::{Target, reference, warning};
+    use http::{Method, Response};
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use serde_json::json;
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    type Log = Arc<Mutex<Vec<String>>>;
+
+    /// An API server that answers creates of pods with `code` from the `fails_from`th on, and everything else well.
+    fn executor(fails_from: usize, code: u16) -> (Executor, Log) {
+        let log = Log::default();
+        let seen = log.clone();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let event = path.ends_with("/events");
+            if !event {
+                seen.lock().push(format!("{method} {path}"));
+            }
+            let count = seen.lock().len();
+            let failing = !event && method == Method::POST && count >= fails_from;
+            let (status, body) = if failing {
+                (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": "X", "message": "no"}))
+            } else {
+                (200, json!({"metadata": {"name": format!("p{count}"), "uid": "u", "resourceVersion": "7"}}))
+            };
+            let response = Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
+            async move { Ok::<_, Infallible>(response.expect("a valid response")) }
+        });
+        let client = Client::new(service, "default");
+        (Executor::new(client.clone(), Recorder::new(client, "test", None)), log)
+    }
+
+    fn creates(count: usize) -> Plan {
+        let mut pod = Pod::default();
+        pod.metadata.generate_name = Some("p-".into());
+        pod.metadata.namespace = Some("ns".into());
+        let op = Op::create(&pod).on_failure(warning(&reference(&pod), "FailedCreate", "Error creating: {error}"));
+        Plan { ops: vec![op; count], ..Plan::default() }
+    }
+
+    async fn check(fails_from: usize, wanted: usize, sent: usize, created: usize) {
+        let (executor, log) = executor(fails_from, 403);
+        let done = executor.execute(&creates(wanted)).await;
+        assert_eq!((log.lock().len(), done.written.len()), (sent, created));
+        let failure = done.error.as_ref().and_then(Error::failure);
+        assert_eq!(failure.is_some(), created < wanted);
+    }
+
+    #[tokio::test]
+    async fn creates_start_slowly() {
+        check(usize::MAX, 20, 20, 20).await;
+        // The first one already fails: nothing else is tried.
+        check(1, 20, 1, 0).await;
+        // 1, then 2, then 4 of which the first two go through.
+        check(6, 20, 7, 5).await;
+    }
+
+    #[tokio::test]
+    async fn a_failure_ends_the_plan() {
+        let (executor, log) = executor(1, 403);
+        let mut plan = creates(1);
+        let target = Target { kind: controllers::Kind::of::<Pod>(), namespace: Some("ns".into()), name: "x".into() };
+        plan.push(Op::patch(target, controllers::plan::PatchType::Merge, json!({})));
+        assert!(executor.execute(&plan).await.error.is_some());
+        assert_eq!(log.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_exists_already_may_be_good_enough() {
+        let (executor, _) = executor(1, 409);
+        assert!(matches!(executor.execute(&creates(1)).await.error, Some(Error::Conflict { .. })));
+    }
+}

@@ -258,3 +258,84 @@ impl View<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{object, said, status, writes};
+    use serde_json::{Value, json};
+
+    fn cron_job(spec: Value) -> CronJob {
+        let mut full = json!({
+            "schedule": "*/10 * * * *",
+            "jobTemplate": {"spec": {"template": {"spec": {"containers": []}}}},
+        });
+        full.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+        object(json!({
+            "metadata": {"name": "c", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-01-01T00:05:00Z"},
+            "spec": full,
+        }))
+    }
+
+    fn job(name: &str, finished: Option<&str>) -> Arc<Job> {
+        let conditions: Vec<Value> = finished.iter().map(|kind| json!({"type": kind, "status": "True"})).collect();
+        Arc::new(object(json!({
+            "metadata": {"name": name, "namespace": "ns", "uid": format!("uid-{name}")},
+            "spec": {"template": {}}, "status": {"conditions": conditions},
+        })))
+    }
+
+    fn run(spec: Value, jobs: &[Arc<Job>], now: &str) -> Plan {
+        plan(&Observed { cron_job: &cron_job(spec), jobs }, now.parse().expect("a timestamp"))
+    }
+
+    fn check(spec: Value, jobs: &[Arc<Job>], now: &str, expected: &[&str]) {
+        assert_eq!(writes(&run(spec, jobs, now)), expected, "at {now}");
+    }
+
+    #[test]
+    fn times_come_due_once() {
+        check(json!({}), &[], "2026-01-01T00:09:59Z", &[]);
+        // 2026-01-01T00:10 is minute 29453770 of the epoch.
+        check(json!({}), &[], "2026-01-01T00:10:00Z", &["create jobs/c-29453770"]);
+        check(json!({}), &[job("c-29453770", Some("Complete"))], "2026-01-01T00:10:01Z", &[]);
+        check(json!({"suspend": true}), &[], "2026-01-01T00:10:00Z", &[]);
+        // After an outage only the latest time is made up for.
+        check(json!({}), &[], "2026-01-01T00:35:00Z", &["create jobs/c-29453790"]);
+        check(json!({"startingDeadlineSeconds": 60}), &[], "2026-01-01T00:35:00Z", &[]);
+        let plan = run(json!({}), &[], "2026-01-01T00:12:00Z");
+        assert_eq!(plan.requeue_after.map(|after| after.as_secs()), Some(480));
+        assert_eq!(status(&plan).expect("written")["lastScheduleTime"], "2026-01-01T00:10:00Z");
+    }
+
+    #[test]
+    fn concurrency_policies() {
+        let running = [job("old", None)];
+        let now = "2026-01-01T00:10:00Z";
+        check(json!({"concurrencyPolicy": "Forbid"}), &running, now, &[]);
+        check(json!({"concurrencyPolicy": "Allow"}), &running, now, &["create jobs/c-29453770"]);
+        let expected = ["delete jobs/old", "create jobs/c-29453770"];
+        check(json!({"concurrencyPolicy": "Replace"}), &running, now, &expected);
+    }
+
+    #[test]
+    fn history_is_limited() {
+        let jobs: Vec<Arc<Job>> = ["a", "b", "d"].iter().map(|name| job(name, Some("Failed"))).collect();
+        check(json!({}), &jobs, "2026-01-01T00:06:00Z", &["delete jobs/a", "delete jobs/b"]);
+    }
+
+    #[test]
+    fn nonsense_is_said() {
+        let plan = run(json!({"schedule": "x"}), &[], "2026-01-01T00:10:00Z");
+        assert!(said(&plan)[0].starts_with("UnparseableSchedule: unparseable schedule: \"x\" : "));
+        let plan = run(json!({"timeZone": "Mars"}), &[], "2026-01-01T00:10:00Z");
+        assert!(said(&plan)[0].starts_with("UnknownTimeZone"));
+    }
+
+    #[test]
+    fn a_long_outage_costs_few_steps() {
+        let plan = run(json!({"schedule": "* * * * *"}), &[], "2027-06-01T00:00:00Z");
+        assert_eq!(writes(&plan).len(), 1);
+        assert!(said(&plan).iter().any(|line| line.starts_with("TooManyMissedTimes")));
+    }
+}

@@ -152,3 +152,37 @@ fn conditions(budget: &PodDisruptionBudget, allowed: i32, now: jiff::Timestamp) 
     });
     conditions
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, object, status};
+    use serde_json::{Value, json};
+
+    fn check(spec: Value, ready: &[bool], expected: (i64, i64, i64)) {
+        let mut full = json!({"selector": {"matchLabels": {"app": "web"}}});
+        full.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+        let budget: PodDisruptionBudget = object(json!({"metadata": {"name": "b", "namespace": "ns"}, "spec": full}));
+        let pods: Vec<Arc<Pod>> = ready
+            .iter()
+            .enumerate()
+            .map(|(index, ready)| {
+                crate::testing::pod(&format!("p{index}"), "o", json!({"app": "web"}), "Running", *ready)
+            })
+            .collect();
+        let scale = |_: &OwnerReference| Some(("o".to_owned(), 4));
+        let status = status(&plan(&Observed { budget: &budget, pods: &pods, scale: &scale }, at(0))).expect("written");
+        let number = |field: &str| status[field].as_i64().expect("a number");
+        assert_eq!((number("disruptionsAllowed"), number("desiredHealthy"), number("expectedPods")), expected);
+    }
+
+    #[test]
+    fn budgets() {
+        check(json!({"minAvailable": 2}), &[true, true, true], (1, 2, 3));
+        check(json!({"minAvailable": 2}), &[true, true, false], (0, 2, 3));
+        check(json!({"minAvailable": "50%"}), &[true, true, true, true], (2, 2, 4));
+        check(json!({"maxUnavailable": 1}), &[true, true, true, true], (1, 3, 4));
+        check(json!({"maxUnavailable": "30%"}), &[true, true, true, false], (1, 2, 4));
+        check(json!({"maxUnavailable": 0}), &[true, true, true, true], (0, 4, 4));
+    }
+}

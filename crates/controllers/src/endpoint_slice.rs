@@ -229,3 +229,93 @@ fn failing(op: Op, service: &Service) -> Op {
         format!("Error updating Endpoint Slices for Service {}/{}: {{error}}", service.namespace(), service.name());
     op.on_failure(warning(&reference(service), "FailedToUpdateEndpointSlices", message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{object, writes};
+    use serde_json::{Value, json};
+
+    fn service(spec: Value) -> Service {
+        let mut full = json!({"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]});
+        full.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+        object(json!({"metadata": {"name": "web", "namespace": "ns", "uid": "s"}, "spec": full}))
+    }
+
+    fn pod(index: usize, ready: bool) -> Arc<Pod> {
+        let mut pod =
+            (*crate::testing::pod(&format!("p{index}"), "o", json!({"app": "web"}), "Running", ready)).clone();
+        pod.status.get_or_insert_default().pod_ip = Some(format!("10.0.{}.{}", index / 256, index % 256));
+        Arc::new(pod)
+    }
+
+    fn run(service: &Service, slices: &[Arc<EndpointSlice>], pods: &[Arc<Pod>]) -> Plan {
+        plan(&Observed { service, slices, pods, node: &|_| None })
+    }
+
+    /// The slices a plan leaves behind, from nothing.
+    fn created(plan: &Plan) -> Vec<Arc<EndpointSlice>> {
+        let objects = plan.ops.iter().filter_map(|op| match &op.verb {
+            crate::plan::Verb::Create(value) => Some(value.clone()),
+            _ => None,
+        });
+        objects
+            .enumerate()
+            .map(|(index, mut value)| {
+                value["metadata"]["name"] = json!(format!("web-{index}"));
+                Arc::new(object(value))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_hundred_to_a_slice_and_nothing_to_do_twice() {
+        let service = service(json!({}));
+        let pods: Vec<Arc<Pod>> = (0..150).map(|index| pod(index, true)).collect();
+        let slices = created(&run(&service, &[], &pods));
+        let sizes: Vec<usize> = slices.iter().map(|slice| slice.endpoints.as_ref().map_or(0, Vec::len)).collect();
+        assert_eq!(sizes, [100, 50]);
+        assert!(run(&service, &slices, &pods).ops.is_empty());
+        // One gone from the full slice: one update. One new: it fills the slice with room.
+        assert_eq!(writes(&run(&service, &slices, &pods[..149])), ["update endpointslices/web-0"]);
+        let more: Vec<Arc<Pod>> = (0..151).map(|index| pod(index, true)).collect();
+        assert_eq!(writes(&run(&service, &slices, &more)), ["update endpointslices/web-1"]);
+    }
+
+    #[test]
+    fn no_pods_leave_one_empty_slice() {
+        let service = service(json!({}));
+        let slices = created(&run(&service, &[], &[]));
+        assert_eq!(slices.len(), 1);
+        assert_eq!(slices[0].label(SERVICE_NAME), Some("web"));
+        assert!(run(&service, &slices, &[]).ops.is_empty());
+        let full = created(&run(&service, &slices, &[pod(1, true)]));
+        assert_eq!(full[0].ports.as_ref().expect("one")[0].port, Some(8080));
+    }
+
+    fn check(spec: Value, ready: bool, deleting: bool, expected: (bool, bool, bool)) {
+        let mut pod = (*pod(1, ready)).clone();
+        if deleting {
+            pod.metadata.deletion_timestamp = Some(crate::meta::time(crate::testing::at(1)));
+        }
+        let slices = created(&run(&service(spec), &[], &[Arc::new(pod)]));
+        let conditions = slices[0].endpoints.as_ref().expect("one")[0].conditions.clone().expect("always");
+        let all = (conditions.ready, conditions.serving, conditions.terminating);
+        assert_eq!(all, (Some(expected.0), Some(expected.1), Some(expected.2)));
+    }
+
+    #[test]
+    fn conditions_of_an_endpoint() {
+        check(json!({}), true, false, (true, true, false));
+        check(json!({}), false, false, (false, false, false));
+        check(json!({}), true, true, (false, true, true));
+        check(json!({"publishNotReadyAddresses": true}), false, false, (true, false, false));
+        check(json!({"publishNotReadyAddresses": true}), true, true, (true, true, true));
+    }
+
+    #[test]
+    fn headless_services_are_marked() {
+        let slices = created(&run(&service(json!({"clusterIP": "None"})), &[], &[]));
+        assert_eq!(slices[0].label(HEADLESS_LABEL), Some(""));
+    }
+}

@@ -138,3 +138,51 @@ fn address(service: &Service, pod: &Pod) -> Option<EndpointAddress> {
         hostname: service_pods::hostname(service, pod),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{object, writes};
+    use serde_json::json;
+
+    fn pod(name: &str, ip: &str, ready: bool) -> Arc<Pod> {
+        let mut pod = (*crate::testing::pod(name, "o", json!({"app": "web"}), "Running", ready)).clone();
+        pod.status.get_or_insert_default().pod_ip = Some(ip.into());
+        Arc::new(pod)
+    }
+
+    fn service() -> Service {
+        object(json!({
+            "metadata": {"name": "web", "namespace": "ns", "labels": {"a": "b"}},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
+        }))
+    }
+
+    #[test]
+    fn ready_and_unready_stand_apart() {
+        let service = service();
+        let pods = [pod("a", "10.0.0.1", true), pod("b", "10.0.0.2", false)];
+        let created = plan(&Observed { service: Some(&service), endpoints: None, pods: &pods });
+        let crate::plan::Verb::Create(value) = &created.ops[0].verb else { panic!("{created:?}") };
+        let subset = &value["subsets"][0];
+        assert_eq!(subset["addresses"][0]["ip"], "10.0.0.1");
+        assert_eq!(subset["notReadyAddresses"][0]["targetRef"]["name"], "b");
+        assert_eq!(value["metadata"]["labels"], json!({"a": "b", MANAGED_BY: CONTROLLER}));
+        let current: Endpoints = object(value.clone());
+        let again = plan(&Observed { service: Some(&service), endpoints: Some(&current), pods: &pods });
+        assert!(again.is_empty());
+        let gone = plan(&Observed { service: None, endpoints: Some(&current), pods: &[] });
+        assert_eq!(writes(&gone), ["delete endpoints/web"]);
+    }
+
+    #[test]
+    fn too_many_are_cut_off_and_said() {
+        let pods: Vec<Arc<Pod>> =
+            (0..1001).map(|n| pod(&format!("p{n}"), &format!("10.0.{}.{}", n / 256, n % 256), true)).collect();
+        let service = service();
+        let plan = plan(&Observed { service: Some(&service), endpoints: None, pods: &pods });
+        let crate::plan::Verb::Create(value) = &plan.ops[0].verb else { panic!("created") };
+        assert_eq!(value["subsets"][0]["addresses"].as_array().map(Vec::len), Some(1000));
+        assert_eq!(value["metadata"]["annotations"][OVER_CAPACITY], "truncated");
+    }
+}

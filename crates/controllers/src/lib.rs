@@ -34,6 +34,9 @@ pub mod service_account;
 pub mod service_pods;
 pub mod stateful_set;
 pub mod taint_eviction;
+pub mod template;
+#[cfg(test)]
+mod testing;
 pub mod ttl_after_finished;
 
 pub use plan::{Failure, Kind, Op, Plan};

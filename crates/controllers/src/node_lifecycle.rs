@@ -218,3 +218,47 @@ fn mark_not_ready(pod: &Pod, now: Timestamp, plan: &mut Plan) {
     let event = warning(&reference(pod), "NodeNotReady", "Node is not ready");
     plan.push(Op::patch_status(Target::of(pod), PatchType::Strategic, patch).on_success(event));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, line, object};
+
+    const CONFIG: Config = Config { grace: Duration::from_secs(50), startup_grace: Duration::from_secs(60) };
+
+    fn node(ready: &str, taints: serde_json::Value) -> Node {
+        object(json!({
+            "metadata": {"name": "n", "uid": "u", "resourceVersion": "1"},
+            "spec": {"taints": taints},
+            "status": {"conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": "1970-01-01T00:00:00Z"}]},
+        }))
+    }
+
+    fn check(node: &Node, heard: i64, all_silent: bool, expected: &[&str]) {
+        let signs = (Some(at(0)), None);
+        let mut heartbeat = Some(Heartbeat { signs, seen: at(heard) });
+        let pods = [crate::testing::pod("p", "o", json!({}), "Running", true)];
+        let observed = Observed { node, lease: None, pods: &pods, all_silent };
+        let plan = plan(&observed, &mut heartbeat, &CONFIG, at(1000));
+        assert_eq!(plan.ops.iter().map(line).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_silent_node_is_marked_and_its_pods_with_it() {
+        check(&node("True", json!([])), 990, false, &[]);
+        check(&node("True", json!([])), 950, false, &["update nodes/n/status", "patch pods/p/status"]);
+    }
+
+    #[test]
+    fn taints_follow_the_conditions() {
+        let taint = |key: &str, effect: &str| json!({"key": key, "effect": effect});
+        let both = json!([taint(NOT_READY, "NoSchedule"), taint(NOT_READY, "NoExecute")]);
+        check(&node("True", json!([])), 999, false, &[]);
+        check(&node("True", both.clone()), 999, false, &["patch nodes/n"]);
+        check(&node("False", both.clone()), 999, false, &["patch pods/p/status"]);
+        check(&node("False", json!([])), 999, false, &["patch nodes/n", "patch pods/p/status"]);
+        // With no node ready anywhere nobody is driven out, so the second taint goes.
+        check(&node("False", both), 999, true, &["patch nodes/n", "patch pods/p/status"]);
+        check(&node("True", json!([taint("mine", "NoExecute")])), 999, false, &[]);
+    }
+}

@@ -79,3 +79,106 @@ fn conditions(
     }
     (!conditions.is_empty()).then_some(conditions)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, object, said, status, writes};
+    use serde_json::{Value, json};
+
+    fn set(replicas: i32) -> ReplicaSet {
+        object(json!({
+            "metadata": {"name": "rs", "namespace": "ns", "uid": "u", "generation": 3},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"a": "b"}},
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}}},
+        }))
+    }
+
+    fn pod(name: &str, phase: &str, ready: bool) -> Arc<Pod> {
+        crate::testing::pod(name, "u", json!({"a": "b"}), phase, ready)
+    }
+
+    fn edited(pod: &Arc<Pod>, edit: impl FnOnce(&mut Pod)) -> Arc<Pod> {
+        let mut pod = (**pod).clone();
+        edit(&mut pod);
+        Arc::new(pod)
+    }
+
+    fn run(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&Failure>) -> Plan {
+        plan(&Observed { set, pods, related: pods, failure }, at(1000))
+    }
+
+    fn check(replicas: i32, pods: &[Arc<Pod>], expected: &[&str]) {
+        assert_eq!(writes(&run(&set(replicas), pods, None)), expected);
+    }
+
+    #[test]
+    fn counts_up_and_down() {
+        let good = pod("good", "Running", true);
+        check(2, &[], &["create pods/rs-", "create pods/rs-"]);
+        check(2, std::slice::from_ref(&good), &["create pods/rs-"]);
+        check(1, std::slice::from_ref(&good), &[]);
+        // Ended pods do not count, and are not deleted either.
+        check(1, &[pod("ended", "Failed", false)], &["create pods/rs-"]);
+        check(0, &[good], &["delete pods/good"]);
+    }
+
+    #[test]
+    fn the_least_useful_go_first() {
+        let good = pod("good", "Running", true);
+        let unready = pod("unready", "Running", false);
+        let pending = pod("pending", "Pending", false);
+        let cheap = edited(&pod("cheap", "Running", true), |pod| {
+            let cost = ("controller.kubernetes.io/pod-deletion-cost".to_owned(), "-1".to_owned());
+            pod.metadata.annotations = Some([cost].into());
+        });
+        let homeless = edited(&pending, |pod| {
+            pod.metadata.name = Some("homeless".into());
+            pod.spec.get_or_insert_default().node_name = None;
+        });
+        let all = [good, cheap, unready, pending, homeless];
+        let order = ["delete pods/homeless", "delete pods/pending", "delete pods/unready", "delete pods/cheap"];
+        check(1, &all, &order);
+    }
+
+    #[test]
+    fn crowded_nodes_lose_one_first() {
+        let on = |name: &str, node: &str| {
+            edited(&pod(name, "Running", true), |pod| {
+                pod.spec.get_or_insert_default().node_name = Some(node.into());
+            })
+        };
+        check(2, &[on("a", "n1"), on("b", "n2"), on("c", "n2")], &["delete pods/b"]);
+    }
+
+    #[test]
+    fn adopts_and_releases() {
+        let orphan = edited(&pod("orphan", "Running", true), |pod| pod.metadata.owner_references = None);
+        check(1, &[orphan], &["patch pods/orphan"]);
+        let stray = edited(&pod("stray", "Running", true), |pod| pod.metadata.labels = None);
+        check(1, &[stray], &["patch pods/stray", "create pods/rs-"]);
+        let other = crate::testing::pod("other", "somebody", json!({"a": "b"}), "Running", true);
+        check(0, &[other], &[]);
+    }
+
+    #[test]
+    fn status_and_failure() {
+        let failure = Failure { reason: "FailedCreate", message: "quota".into() };
+        let plan = run(&set(2), &[pod("a", "Running", true)], Some(&failure));
+        let status: Value = status(&plan).expect("written");
+        assert_eq!(status["replicas"], 1);
+        assert_eq!((&status["readyReplicas"], &status["availableReplicas"]), (&json!(1), &json!(1)));
+        assert_eq!((&status["observedGeneration"], &status["terminatingReplicas"]), (&json!(3), &json!(0)));
+        assert_eq!(status["conditions"][0]["reason"], "FailedCreate");
+        assert_eq!(said(&plan), ["SuccessfulCreate: Created pod: {name}"]);
+    }
+
+    #[test]
+    fn waits_for_availability() {
+        let mut set = set(1);
+        set.spec.get_or_insert_default().min_ready_seconds = Some(1010);
+        let plan = run(&set, &[pod("a", "Running", true)], None);
+        assert_eq!(plan.requeue_after.map(|after| after.as_secs()), Some(10));
+        assert!(status(&plan).expect("written")["availableReplicas"].is_null());
+    }
+}

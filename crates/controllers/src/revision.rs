@@ -12,19 +12,17 @@ use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use k8s_openapi::{Metadata, Resource};
 use serde_json::{Value, json};
 
-use crate::hash;
 use crate::meta::{Meta, controller_reference};
 use crate::plan::Op;
 use crate::selector::Labels;
+use crate::{hash, template};
 
 pub const HASH_LABEL: &str = "controller-revision-hash";
 
-/// The outcome of looking for the template in the history.
-pub enum Update {
-    /// This revision holds the template; the op, if any, puts it in place.
-    Revision { revision: ControllerRevision, op: Option<Op> },
-    /// The name is taken by something else: raise the collision count and try again.
-    Collision,
+/// The revision that holds a template; the op, if any, puts it in place.
+pub struct Ensured {
+    pub revision: ControllerRevision,
+    pub op: Option<Op>,
 }
 
 pub fn template_data(template: &PodTemplateSpec) -> Value {
@@ -40,22 +38,24 @@ pub fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     serde_json::from_value(template).ok()
 }
 
-/// Finds or makes the revision of `template` and sees to it that it has the highest number.
+/// Finds or makes the revision of `template` and sees to it that it has the highest number. `None` when the name is
+/// taken by something else: the caller raises the collision count and tries again.
 pub fn ensure<O>(
     owner: &O,
     template: &PodTemplateSpec,
     history: &[Arc<ControllerRevision>],
     collision_count: Option<i32>,
     name_taken: &dyn Fn(&str) -> bool,
-) -> Update
+) -> Option<Ensured>
 where
     O: Resource + Metadata<Ty = ObjectMeta>,
 {
     let data = template_data(template);
     let newest = history.iter().map(|revision| revision.revision).max().unwrap_or_default();
+    let wanted = template::canonical(data.clone());
     let equal = history
         .iter()
-        .filter(|revision| revision.data.as_ref().is_some_and(|stored| stored.0 == data))
+        .filter(|revision| revision.data.as_ref().is_some_and(|stored| same(&stored.0, &data, &wanted)))
         .max_by_key(|revision| revision.revision);
     if let Some(found) = equal {
         let mut revision = (**found).clone();
@@ -63,14 +63,18 @@ where
             revision.revision = newest + 1;
             Op::update(&revision)
         });
-        return Update::Revision { revision, op };
+        return Some(Ensured { revision, op });
     }
     let revision = fresh(owner, template, data, newest + 1, collision_count);
     if name_taken(revision.name()) {
-        return Update::Collision;
+        return None;
     }
     let op = Some(Op::create(&revision));
-    Update::Revision { revision, op }
+    Some(Ensured { revision, op })
+}
+
+fn same(stored: &Value, data: &Value, canonical: &Value) -> bool {
+    stored == data || template::canonical(stored.clone()) == *canonical
 }
 
 fn fresh<O>(

@@ -14,8 +14,7 @@ use crate::backoff::Backoff;
 use crate::claim::claim;
 use crate::meta::{Meta, nonzero};
 use crate::plan::{Op, Plan, normal, reference, warning};
-use crate::revision::{self, Update};
-use crate::{pods, selector};
+use crate::{pods, revision, selector};
 
 pub mod placement;
 #[cfg(test)]
@@ -77,13 +76,11 @@ pub fn plan(observed: &Observed, backoff: &mut Backoff, now: jiff::Timestamp) ->
     let history = claim(set, observed.revisions, |labels| selector::matches(&spec.selector, labels));
     plan.ops.extend(history.ops);
     let collisions = set.status.as_ref().and_then(|status| status.collision_count);
-    let current = match revision::ensure(set, &spec.template, &history.mine, collisions, observed.name_taken) {
-        Update::Collision => return raise_collision_count(set, plan),
-        Update::Revision { revision, op } => {
-            plan.ops.extend(op);
-            revision
-        }
+    let Some(ensured) = revision::ensure(set, &spec.template, &history.mine, collisions, observed.name_taken) else {
+        return raise_collision_count(set, plan);
     };
+    plan.ops.extend(ensured.op);
+    let current = ensured.revision;
     let claimed = claim(set, observed.pods, |labels| selector::matches(&spec.selector, labels));
     plan.ops.extend(claimed.ops);
     let hash = revision::hash_of(&current).to_owned();

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{View, placement};
 use crate::meta::{Meta, Round, scaled_value};
 use crate::plan::Plan;
+use crate::pods;
 
 /// The pods of one node by template; more than one of either is the placement's business first.
 struct Pair<'a> {
@@ -65,7 +66,10 @@ impl<'a> View<'a> {
                 Some(Pair { new: Some(new), old: None }) => {
                     unavailable += i32::from(!self.available(new) || new.deleting());
                 }
-                Some(Pair { new: None, old: Some(old) }) if old.deleting() => unavailable += 1,
+                Some(Pair { new: None, old: Some(old) }) if old.deleting() || pods::is_terminal(old) => {
+                    // Finished pods are the placement's, which waits between attempts.
+                    unavailable += 1;
+                }
                 Some(Pair { new: None, old: Some(old) }) if !self.available(old) => {
                     unavailable += 1;
                     broken.push(old);

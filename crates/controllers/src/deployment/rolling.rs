@@ -85,7 +85,7 @@ impl Rollout<'_> {
 
     pub(super) fn scale_down_all_old(&mut self) -> bool {
         let active: Vec<usize> = (0..self.old.len()).filter(|index| replicas(&self.old[*index]) > 0).collect();
-        active.into_iter().fold(false, |scaled, index| self.scale_old(index, 0) || scaled)
+        active.into_iter().filter(|index| self.scale_old(*index, 0)).count() > 0
     }
 
     /// Shrinks the old sets: first replicas that are not available anyway, then as many as availability allows.

@@ -9,9 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::Rollout;
-use crate::hash;
 use crate::meta::{Meta, controller_reference};
 use crate::plan::{Op, PatchType, Target, reference, warning};
+use crate::{hash, template};
 
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
 pub const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -36,8 +36,11 @@ pub fn replicas(set: &ReplicaSet) -> i32 {
     set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
+/// Available pods the set will keep. Its status lags behind its spec: of three available pods in a set that was just
+/// told to keep two, one is already spoken for.
 pub fn available(set: &ReplicaSet) -> i32 {
-    set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or_default()
+    let reported = set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or_default();
+    reported.min(replicas(set))
 }
 
 fn revision(set: &impl Meta) -> i64 {
@@ -55,19 +58,15 @@ pub fn split(deployment: &Deployment, mine: &[Arc<ReplicaSet>]) -> (Option<Repli
 }
 
 fn same_template(a: Option<&PodTemplateSpec>, b: Option<&PodTemplateSpec>) -> bool {
-    let (Some(a), Some(b)) = (a, b) else { return false };
-    a.spec == b.spec && bare_meta(a) == bare_meta(b)
+    a.zip(b).is_some_and(|(a, b)| template::same(&without_hash(a), &without_hash(b)))
 }
 
-fn bare_meta(template: &PodTemplateSpec) -> ObjectMeta {
-    let mut meta = template.metadata.clone().unwrap_or_default();
-    if let Some(labels) = &mut meta.labels {
+fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
+    let mut template = template.clone();
+    if let Some(labels) = template.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
         labels.remove(POD_TEMPLATE_HASH);
     }
-    meta.labels = meta.labels.filter(|labels| !labels.is_empty());
-    meta.annotations = meta.annotations.filter(|annotations| !annotations.is_empty());
-    meta.creation_timestamp = None;
-    meta
+    template
 }
 
 impl Rollout<'_> {

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::claim::claim;
 use crate::meta::{Meta, nonzero};
 use crate::plan::{Op, Plan, normal, reference, warning};
-use crate::revision::{self, HASH_LABEL, Update};
+use crate::revision::{self, HASH_LABEL};
 use crate::{pods, selector};
 
 pub mod identity;
@@ -52,13 +52,11 @@ pub fn plan(observed: &Observed, now: jiff::Timestamp) -> Plan {
     let history = claim(set, observed.revisions, |labels| selector::matches(&spec.selector, labels));
     plan.ops.extend(history.ops);
     let collisions = set.status.as_ref().and_then(|status| status.collision_count);
-    let update = match revision::ensure(set, &spec.template, &history.mine, collisions, observed.name_taken) {
-        Update::Collision => return raise_collision_count(set, plan),
-        Update::Revision { revision, op } => {
-            plan.ops.extend(op);
-            revision
-        }
+    let Some(ensured) = revision::ensure(set, &spec.template, &history.mine, collisions, observed.name_taken) else {
+        return raise_collision_count(set, plan);
     };
+    plan.ops.extend(ensured.op);
+    let update = ensured.revision;
     let claimed = claim_members(set, spec, observed.pods, &mut plan);
     let view = View::new(observed, spec, &claimed, current(set, &history.mine, &update), update, now);
     view.write_status(&claimed, &mut plan);
@@ -185,7 +183,7 @@ impl<'a> View<'a> {
     /// Deletes the pods beyond the wanted ordinals, the highest first.
     fn shrink(&self, plan: &mut Plan) -> bool {
         // One unhealthy pod may go although others below it are not ready: it might be the very reason.
-        let unhealthy = |pod: &&Arc<Pod>| !matches!(self.health(pod), Health::Ready | Health::Available);
+        let unhealthy = |pod: &Arc<Pod>| !matches!(self.health(pod), Health::Ready | Health::Available);
         let first_unhealthy =
             self.replicas.values().chain(self.condemned.values()).find(|pod| unhealthy(pod)).map(|pod| pod.name());
         for pod in self.condemned.values().rev() {
@@ -196,7 +194,7 @@ impl<'a> View<'a> {
                 }
                 continue;
             }
-            if self.ordered() && unhealthy(&pod) && first_unhealthy != Some(pod.name()) {
+            if self.ordered() && unhealthy(pod) && first_unhealthy != Some(pod.name()) {
                 return false;
             }
             plan.push(self.deletion(pod));
