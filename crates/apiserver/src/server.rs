@@ -165,6 +165,5 @@ async fn start(api: Arc<Api>, started: Arc<Checks>) {
 
 async fn bootstrap(api: &Api) -> Result<(), api::ApiError> {
     kubernetes::bootstrap(api).await?;
-    reconcile::bootstrap(api).await?;
-    kubernetes::reconcile(api).await
+    reconcile::bootstrap(api).await
 }

@@ -71,10 +71,9 @@ fn asked(wanted: &User) -> Vec<Attributes> {
 
 /// Groups that the identity has by itself.
 fn complete(mut user: User) -> User {
-    if let Some((namespace, _)) = user.name.strip_prefix(SERVICE_ACCOUNT).and_then(|rest| rest.split_once(':')) {
-        if user.groups.is_empty() {
-            user.groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
-        }
+    let account = user.name.strip_prefix(SERVICE_ACCOUNT).and_then(|rest| rest.split_once(':'));
+    if let Some((namespace, _)) = account.filter(|_| user.groups.is_empty()) {
+        user.groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
     }
     let group = if user.name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
     if !user.in_group(group) {

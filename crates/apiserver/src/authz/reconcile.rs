@@ -19,6 +19,8 @@ use crate::rest::write::{self, Writer};
 use crate::state::Api;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
+/// At start; what is nested deeper is filled as the changes come in.
+const MAX_AGGREGATION_DEPTH: usize = 5;
 
 pub async fn bootstrap(api: &Api) -> Result<(), ApiError> {
     let policy = bootstrap::policy();
@@ -34,8 +36,14 @@ pub async fn bootstrap(api: &Api) -> Result<(), ApiError> {
     for binding in &policy.role_bindings {
         ensure(api, "rolebindings", binding).await?;
     }
-    api.caches.fresh().await?;
-    aggregate_all(api).await
+    // Aggregated roles gather from aggregated roles: view goes into edit, edit into admin.
+    for _ in 0..MAX_AGGREGATION_DEPTH {
+        api.caches.fresh().await?;
+        if !aggregate_all(api).await? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 async fn ensure(api: &Api, plural: &str, wanted: &impl Serialize) -> Result<(), ApiError> {
@@ -102,21 +110,24 @@ fn missing_rules(have: &Value, wanted: &Value) -> Vec<Value> {
 pub async fn keep_aggregated(api: Arc<Api>, stop: CancellationToken) {
     let mut changed = api.builtin("clusterroles").subscribe();
     loop {
+        changed.borrow_and_update();
+        if let Err(error) = aggregate_all(&api).await {
+            tracing::warn!(%error, "filling aggregated cluster roles");
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             seen = changed.changed() => if seen.is_err() { return },
         }
-        if let Err(error) = aggregate_all(&api).await {
-            tracing::warn!(%error, "filling aggregated cluster roles");
-        }
     }
 }
 
-async fn aggregate_all(api: &Api) -> Result<(), ApiError> {
+/// Whether anything had to be changed.
+async fn aggregate_all(api: &Api) -> Result<bool, ApiError> {
     let kind = api.kind(GROUP, "v1", "clusterroles");
     let entries = api.builtin("clusterroles").all();
     let roles: Vec<ClusterRole> = entries.iter().filter_map(|e| e.typed().ok()).collect();
     let user = User::loopback();
+    let mut any = false;
     for role in roles.iter().filter(|r| r.aggregation_rule.is_some()) {
         let rules = gathered(role, &roles);
         if role.rules.clone().unwrap_or_default() == rules {
@@ -131,8 +142,9 @@ async fn aggregate_all(api: &Api) -> Result<(), ApiError> {
             Ok(new)
         })
         .await?;
+        any = true;
     }
-    Ok(())
+    Ok(any)
 }
 
 /// The rules of every role that the aggregation selects, by name, each once.

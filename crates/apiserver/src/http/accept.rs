@@ -5,8 +5,8 @@ use http::{HeaderMap, header};
 
 use super::query::Query;
 
-/// What this server can write and read.
-pub const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml"];
+/// What this server can write.
+const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml"];
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {

@@ -6,7 +6,8 @@ use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
-use super::accept::MEDIA_TYPES;
+/// What a body may be.
+const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// Upstream's bound: twice the largest etcd request.
 pub const MAX_BODY: usize = 3 << 20;
@@ -25,6 +26,7 @@ pub async fn read(body: Incoming) -> Result<Bytes, ApiError> {
 pub enum Encoding {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// The media type of the body, without parameters.
@@ -37,6 +39,7 @@ pub fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
     match media_type(headers) {
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
+        protobuf::MEDIA_TYPE => Ok(Encoding::Protobuf),
         _ => Err(ApiError::unsupported_media_type(MEDIA_TYPES)),
     }
 }

@@ -37,7 +37,14 @@ impl Chain {
             tracing::debug!(path = request.info.path, verb = request.info.verb, user = request.user.name, %error, "refused");
         }
         let response = respond(result, request.accept, &request.audit_id, &request.warnings());
-        self.api.metrics.request(&request.info, response.status().as_u16(), started.elapsed());
+        // What is not in the table gets no series of its own: names are the client's to invent.
+        let known = self.api.catalog.find(&request.info.group, &request.info.version, &request.info.resource).is_some();
+        let counted = if known {
+            request.info
+        } else {
+            RequestInfo { verb: request.method.as_str().to_owned(), ..RequestInfo::default() }
+        };
+        self.api.metrics.request(&counted, response.status().as_u16(), started.elapsed());
         response
     }
 
@@ -53,13 +60,17 @@ impl Chain {
 
     async fn handle(&self, request: &mut Request, certificate: Option<&User>) -> Result<Reply, ApiError> {
         let api = &self.api;
+        let accept = Accept::parse(&request.headers, &request.query);
+        // Refusals, too, are written as the client likes to read them.
+        request.accept.pretty = accept.as_ref().is_ok_and(|a| a.pretty);
         let user = authn::authenticate(certificate, &request.headers, &api.tokens).await?;
         request.user = impersonation::apply(user, &request.headers, &api.rbac)?;
         api.rbac.authorize(&request.user, &Attributes::from(&request.info))?;
         if !request.info.is_resource {
+            request.accept.gzip = accept.is_ok_and(|a| a.gzip);
             return documents::handle(api, request);
         }
-        request.accept = match Accept::parse(&request.headers, &request.query) {
+        request.accept = match accept {
             Ok(accept) => accept,
             // A stream is in nobody's media type.
             Err(_) if request.info.is_long_running() && request.info.verb != "watch" => Accept::default(),

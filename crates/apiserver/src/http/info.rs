@@ -80,10 +80,9 @@ impl RequestInfo {
             "watch".clone_into(&mut self.verb);
         }
         // A list of one name is authorized as that name.
-        if self.name.is_empty() && matches!(self.verb.as_str(), "list" | "watch" | "deletecollection") {
-            if let Some(name) = query.get("fieldSelector").and_then(single_name) {
-                self.name = name;
-            }
+        let collection = self.name.is_empty() && matches!(self.verb.as_str(), "list" | "watch" | "deletecollection");
+        if let Some(name) = query.get("fieldSelector").and_then(single_name).filter(|_| collection) {
+            self.name = name;
         }
     }
 

@@ -97,10 +97,9 @@ pub async fn reconcile(api: &Api) -> Result<(), ApiError> {
 fn with(old: &Value, wanted: &Value, pointers: &[&str]) -> Value {
     let mut new = old.clone();
     for pointer in pointers {
-        if let (Some(wanted), Some((parent, field))) = (wanted.pointer(pointer), pointer.rsplit_once('/')) {
-            if let Some(parent) = new.pointer_mut(parent) {
-                parent[field] = wanted.clone();
-            }
+        let (parent, field) = pointer.rsplit_once('/').unwrap_or_default();
+        if let (Some(wanted), Some(parent)) = (wanted.pointer(pointer), new.pointer_mut(parent)) {
+            parent[field] = wanted.clone();
         }
     }
     new

@@ -102,8 +102,7 @@ impl Services {
     }
 
     /// Gives back what a deleted service had.
-    pub fn release(&self, api: &Api, kind: &Kind, service: &Value, dry_run: bool) {
-        let _ = api;
+    pub fn release(&self, kind: &Kind, service: &Value, dry_run: bool) {
         if dry_run || !kind.is("", "services") {
             return;
         }
@@ -116,13 +115,11 @@ impl Services {
     /// Completes a service with addresses and ports.
     pub fn allocate(
         &self,
-        api: &Api,
         kind: &Kind,
         old: Option<&Value>,
         service: &mut Value,
         dry_run: bool,
     ) -> Result<Allocated, ApiError> {
-        let _ = api;
         let mut allocated =
             Allocated { pools: self.pools.clone(), taken: Vec::new(), given_up: Vec::new(), kept: false, dry_run };
         if !kind.is("", "services") || !service.get("spec").is_some_and(Value::is_object) {

@@ -59,11 +59,11 @@ async fn once(
 ) -> Result<Result<Bytes, String>, ApiError> {
     stamp(&mut object, writer, kind);
     admission::mutate(api, kind, writer, Operation::Create, "", None, &mut object).await?;
-    let ctx = write::context(kind, &object, writer, false);
+    let ctx = write::context(&object, writer, false);
     kind.strategy.prepare_create(&mut object, &ctx).map_err(|e| decode::misfit(&kind.row, &e))?;
     meta::set_type(&mut object, &kind.row);
     // Allocations are given back when the object is not written after all.
-    let allocated = api.services.allocate(api, kind, None, &mut object, writer.dry_run)?;
+    let allocated = api.services.allocate(kind, None, &mut object, writer.dry_run)?;
     write::validate_create(kind, &object, &ctx)?;
     admission::validate(api, kind, writer, Operation::Create, "", None, &object).await?;
     write::warn(kind, &object, writer);

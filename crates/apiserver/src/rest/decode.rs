@@ -3,6 +3,7 @@
 use api::ApiError;
 use api::meta;
 use api::table::Resource;
+use bytes::Bytes;
 use schema::{FieldValidation, Gvk};
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,11 +24,44 @@ pub async fn object(
 ) -> Result<Value, ApiError> {
     let encoding = body::encoding(&request.headers)?;
     let bytes = request.read_body().await?;
-    let bytes = match encoding {
-        Encoding::Json => bytes,
-        Encoding::Yaml => yaml_to_json(&bytes)?.into(),
-    };
-    from_json(catalog, request, row, &bytes, validation)
+    match encoding {
+        Encoding::Json => from_json(catalog, request, row, &bytes, validation),
+        Encoding::Yaml => from_json(catalog, request, row, &yaml_to_json(&bytes)?, validation),
+        Encoding::Protobuf => from_protobuf(catalog, row, &bytes),
+    }
+}
+
+/// Protobuf knows no unknown fields: what the table has no tag for is newer than this server, and skipped.
+fn from_protobuf(catalog: &Catalog, row: &Resource, bytes: &[u8]) -> Result<Value, ApiError> {
+    let undecodable = |error: protobuf::Error| unrecognized(row, bytes, &error.to_string());
+    let unknown = protobuf::envelope(bytes).map_err(undecodable)?;
+    let given = TypeMeta { api_version: unknown.api_version.to_owned(), kind: unknown.kind.to_owned() };
+    check_kind(catalog, row, &given)?;
+    let node = catalog.schemas.kind(&row.group, &row.version, &row.kind);
+    let node = node.ok_or_else(|| unrecognized(row, bytes, "the kind has no protobuf form"))?;
+    let mut object = Value::Object(protobuf::decode(unknown.raw, node).map_err(undecodable)?);
+    meta::set_type(&mut object, row);
+    Ok(object)
+}
+
+/// The options in the body of a delete, as JSON.
+pub async fn delete_options(catalog: &Catalog, request: &Request) -> Result<Bytes, ApiError> {
+    let bytes = request.read_body().await?;
+    if bytes.is_empty() {
+        return Ok(bytes);
+    }
+    match body::encoding(&request.headers)? {
+        Encoding::Json => Ok(bytes),
+        Encoding::Yaml => Ok(yaml_to_json(&bytes)?.into()),
+        Encoding::Protobuf => {
+            let undecodable = |e: protobuf::Error| ApiError::bad_request(e.to_string());
+            let unknown = protobuf::envelope(&bytes).map_err(undecodable)?;
+            let node = catalog.schemas.kind("", "v1", "DeleteOptions").ok_or_else(ApiError::no_such_path)?;
+            let mut options = Value::Object(protobuf::decode(unknown.raw, node).map_err(undecodable)?);
+            options["kind"] = unknown.kind.into();
+            Ok(serde_json::to_vec(&options).map_err(ApiError::internal)?.into())
+        }
+    }
 }
 
 pub fn yaml_to_json(bytes: &[u8]) -> Result<Vec<u8>, ApiError> {

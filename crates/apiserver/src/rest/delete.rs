@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::options::{Deletion, Propagation};
 use super::write::{self, Current, MAX_ATTEMPTS, Swapped, Writer};
-use super::{Call, present};
+use super::{Call, decode, present};
 use crate::admission::{self, Operation};
 use crate::cache::Selection;
 use crate::catalog::Kind;
@@ -29,7 +29,7 @@ pub struct Deleted {
 pub async fn delete(call: &Call<'_>) -> Result<Reply, ApiError> {
     let Call { api, kind, request } = call;
     let info = &request.info;
-    let options = Deletion::parse(&request.read_body().await?, &request.query)?;
+    let options = Deletion::parse(&decode::delete_options(&api.catalog, request).await?, &request.query)?;
     let writer = Writer::of(request, options.dry_run);
     let deleted = one(api, kind, &writer, &info.namespace, &info.name, &options).await?;
     let honest = options.orphan_dependents == Some(false) || options.propagation == Propagation::Foreground;
@@ -65,7 +65,7 @@ fn success(kind: &Kind, name: &str, uid: &str) -> Value {
 pub async fn collection(call: &Call<'_>) -> Result<Reply, ApiError> {
     let Call { api, kind, request } = call;
     let info = &request.info;
-    let options = Deletion::parse(&request.read_body().await?, &request.query)?;
+    let options = Deletion::parse(&decode::delete_options(&api.catalog, request).await?, &request.query)?;
     let writer = Writer::of(request, options.dry_run);
     let selection = Selection::parse(&kind.row, &info.namespace, &request.query)?;
     let cache = api.cache(kind).ok_or_else(ApiError::no_such_path)?;
@@ -126,7 +126,7 @@ async fn attempt(
     if is_done(kind, &marked) {
         let done = write::swap_away(api, kind, &marked, old.revision, writer.dry_run).await?;
         if matches!(done, Swapped::Done(_)) {
-            api.services.release(api, kind, &old.value, writer.dry_run);
+            api.services.release(kind, &old.value, writer.dry_run);
         }
         return Ok((done, true));
     }
@@ -159,7 +159,7 @@ fn check_preconditions(kind: &Kind, object: &Value, options: &Deletion) -> Resul
 
 /// How long the object may take to go; `None` for kinds that go at once.
 fn grace(kind: &Kind, object: &Value, options: &Deletion) -> Result<Option<i64>, ApiError> {
-    let default = kind.strategy.grace_period_seconds(object).map_err(|e| super::decode::misfit(&kind.row, &e))?;
+    let default = kind.strategy.grace_period_seconds(object).map_err(|e| decode::misfit(&kind.row, &e))?;
     let Some(default) = default else { return Ok(None) };
     let asked = options.grace_period_seconds.unwrap_or(default);
     // Nothing runs yet, or nothing runs any more.

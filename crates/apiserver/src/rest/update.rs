@@ -119,7 +119,7 @@ async fn attempt(
     let mut new = mutate(&old.value)?;
     check_preconditions(kind, &new, old)?;
     let status = target.rules == Rules::Status;
-    let ctx = write::context(kind, &old.value, writer, status);
+    let ctx = write::context(&old.value, writer, status);
     if target.rules != Rules::Trusted {
         kind.strategy.prepare_update(&mut new, &old.value, &ctx).map_err(|e| decode::misfit(&kind.row, &e))?;
     }
@@ -132,7 +132,7 @@ async fn attempt(
     }
     let main = target.rules == Rules::Main;
     let allocated =
-        if main { Some(api.services.allocate(api, kind, Some(&old.value), &mut new, writer.dry_run)?) } else { None };
+        if main { Some(api.services.allocate(kind, Some(&old.value), &mut new, writer.dry_run)?) } else { None };
     if target.rules != Rules::Trusted {
         write::validate_update(kind, &new, &old.value, &ctx)?;
     }
@@ -152,7 +152,7 @@ async fn finish(api: &Api, writer: &Writer<'_>, kind: &Kind, old: &Current, new:
     if is_finally_deleted(kind, old, new) {
         let done = write::swap_away(api, kind, new, old.revision, writer.dry_run).await?;
         if matches!(done, Swapped::Done(_)) {
-            api.services.release(api, kind, new, writer.dry_run);
+            api.services.release(kind, new, writer.dry_run);
         }
         return Ok(done);
     }

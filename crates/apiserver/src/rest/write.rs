@@ -145,8 +145,7 @@ fn ttl(api: &Api, kind: &Kind) -> Option<Duration> {
     (kind.row.plural == "events").then_some(api.config.event_ttl)
 }
 
-pub fn context(kind: &Kind, object: &Value, writer: &Writer<'_>, status: bool) -> Context {
-    let _ = kind;
+pub fn context(object: &Value, writer: &Writer<'_>, status: bool) -> Context {
     Context { now: writer.now, namespace: meta::namespace(object).to_owned(), seed: rand::random(), status }
 }
 

@@ -1,0 +1,9 @@
+//! The server against a real store, driven over TLS: etcd, or the store named by `COXSWAIN_TEST_STORE`.
+
+mod access;
+mod harness;
+mod kubectl;
+mod refusals;
+mod streams;
+mod verbs;
+mod watches;

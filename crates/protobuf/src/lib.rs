@@ -1,0 +1,14 @@
+//! `application/vnd.kubernetes.protobuf`, decoded to the JSON form of an object.
+//!
+//! Pure. There is no generated code: a table gives each message's tags, the schema model says what shape each field
+//! has in JSON. Go writes every field that is no pointer, also when it is empty; what Go's JSON would leave out is
+//! left out here too, as far as it cannot have been meant.
+
+mod decode;
+mod tags;
+mod wire;
+
+pub use decode::{Unknown, decode, envelope};
+pub use wire::Error;
+
+pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
