@@ -111,7 +111,8 @@ macro_rules! calls {
             let mut request = Request::new(message);
             request.set_timeout($timeout);
             let mut service = self.$field.clone();
-            match tokio::time::timeout($timeout, service.$name(request)).await {
+            // Boxed: the generated futures are large, and callers hold several.
+            match tokio::time::timeout($timeout, Box::pin(service.$name(request))).await {
                 Ok(Ok(response)) => Ok(response.into_inner()),
                 Ok(Err(status)) => Err(rpc_error(stringify!($name), status)),
                 Err(_) => Err(rpc_error(
@@ -179,7 +180,8 @@ impl Client {
         let mut request =
             Request::new(StopContainerRequest { container_id: container_id.to_owned(), timeout: grace_seconds });
         request.set_timeout(limit);
-        self.runtime.clone().stop_container(request).await.map_err(|status| rpc_error("stop_container", status))?;
+        let mut service = self.runtime.clone();
+        Box::pin(service.stop_container(request)).await.map_err(|status| rpc_error("stop_container", status))?;
         Ok(())
     }
 
@@ -189,7 +191,8 @@ impl Client {
         let mut request =
             Request::new(ExecSyncRequest { container_id: container_id.to_owned(), cmd, timeout: seconds });
         request.set_timeout(if timeout.is_zero() { CALL_TIMEOUT } else { timeout + CALL_TIMEOUT });
-        let answer = self.runtime.clone().exec_sync(request).await;
+        let mut service = self.runtime.clone();
+        let answer = Box::pin(service.exec_sync(request)).await;
         answer.map(tonic::Response::into_inner).map_err(|status| rpc_error("exec_sync", status))
     }
 }

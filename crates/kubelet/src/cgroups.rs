@@ -82,16 +82,19 @@ impl Cgroups {
     }
 
     /// Removes a pod's groups, by uid: its class may not be known any more.
-    pub fn remove_pod(&self, uid: &str) {
+    /// True when none is left.
+    pub fn remove_pod(&self, uid: &str) -> bool {
         if !self.per_qos {
-            return;
+            return true;
         }
+        let mut gone = true;
         for class in ["", "/burstable", "/besteffort"] {
             let path = format!("{}{class}/pod{uid}", self.base);
             for root in self.roots() {
-                remove_tree(&root.join(path.trim_start_matches('/')));
+                gone &= remove_tree(&root.join(path.trim_start_matches('/')));
             }
         }
+        gone
     }
 
     /// Pods that have a group, by uid.
@@ -180,12 +183,16 @@ fn inherit_cpuset(root: &Path, dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Children first; a group that still holds a process stays, and is tried again later.
-fn remove_tree(dir: &Path) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
+fn remove_tree(dir: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir) else { return true };
     for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
         remove_tree(&entry.path());
     }
-    if let Err(error) = std::fs::remove_dir(dir) {
-        tracing::debug!(%error, dir = %dir.display(), "cgroup stays for now");
+    match std::fs::remove_dir(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::debug!(%error, dir = %dir.display(), "cgroup stays for now");
+            false
+        }
+        _ => true,
     }
 }

@@ -244,9 +244,8 @@ mod tests {
     fn secrets_match_by_registry() {
         let body = r#"{"auths": {"https://index.docker.io/v1/": {"auth": "dTpw"},
             "localhost:5000": {"username": "x", "password": "y"}}}"#;
-        let mut secret = Secret::default();
-        secret.data =
-            Some([(".dockerconfigjson".to_owned(), k8s_openapi::ByteString(body.as_bytes().to_vec()))].into());
+        let bytes = k8s_openapi::ByteString(body.as_bytes().to_vec());
+        let secret = Secret { data: Some([(".dockerconfigjson".to_owned(), bytes)].into()), ..Secret::default() };
         let check = |image: &str, expected: &[(&str, &str)]| {
             let found = matching(&secret, image);
             let pairs: Vec<_> = found.iter().map(|a| (a.username.as_str(), a.password.as_str())).collect();

@@ -38,7 +38,7 @@ pub struct Flags {
     #[arg(long, default_value = "127.0.0.1:10244")]
     pub metrics_bind_address: String,
     /// Remove bridge, routes, rules and CNI configuration, and exit
-    #[arg(long)]
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub cleanup: bool,
     #[command(flatten)]
     pub log: daemon::LogArgs,

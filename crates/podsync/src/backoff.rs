@@ -73,13 +73,11 @@ mod tests {
     #[test]
     fn doubles_to_its_ceiling() {
         let mut backoff = Backoff::default();
-        let mut now = 0;
         let mut delays = Vec::new();
-        for _ in 0..7 {
+        for now in 0..7 {
             assert_eq!(backoff.until("c", at(now), at(now)).is_some(), now != 0);
             backoff.next("c", at(now), at(now));
             delays.push(backoff.delay("c").as_secs());
-            now += 1;
         }
         assert_eq!(delays, [10, 20, 40, 80, 160, 300, 300]);
     }

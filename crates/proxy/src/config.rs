@@ -72,7 +72,7 @@ pub struct Flags {
     #[arg(long, value_delimiter = ',')]
     pub nodeport_addresses: Option<Vec<String>>,
     /// Remove all rules and exit
-    #[arg(long)]
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub cleanup: bool,
     #[command(flatten)]
     pub log: daemon::LogArgs,

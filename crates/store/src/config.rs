@@ -82,7 +82,7 @@ pub struct Settings {
     #[serde(skip)]
     pub trusted_ca_file: Option<PathBuf>,
     /// Require a client certificate signed by the trusted CA
-    #[arg(long)]
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     #[serde(skip)]
     pub client_cert_auth: bool,
     #[arg(skip)]

@@ -60,6 +60,8 @@ disabled_plugins = [
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
   netns_mounts_under_state_dir = true
+  # Where the host may not lower OOM scores (in a container itself), sandboxes would fail to start.
+  restrict_oom_score_adj = true
 
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{cni_bin_dir}"

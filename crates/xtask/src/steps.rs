@@ -18,7 +18,7 @@ pub struct Steps {
 
 /// A step that failed, with the logs that tell why.
 #[derive(Debug, thiserror::Error)]
-#[error("{step}: {source:#}")]
+#[error("{step}")]
 pub struct Failed {
     step: String,
     source: anyhow::Error,

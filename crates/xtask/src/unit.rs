@@ -130,10 +130,14 @@ fn reap(pid: i32) {
     let _ = nix::sys::wait::waitpid(Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
 }
 
-/// Field 22 of /proc/PID/stat: with the pid it names a process for good.
+/// Field 22 of /proc/PID/stat: with the pid it names a process for good. A zombie is no process.
 fn start_time(pid: i32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(ToOwned::to_owned)
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18).map(ToOwned::to_owned)
 }
 
 /// SIGTERM to all, SIGKILL to those that are still there after the deadline.

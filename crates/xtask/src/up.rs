@@ -38,7 +38,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         hints(&cluster);
         return Ok(());
     }
-    let mut steps = Steps::new(10);
+    let mut steps = Steps::new(11);
     let nodes: Vec<Node> = cluster.nodes().collect();
     steps.step("make the certificates", &cluster, &[], || trust(&cluster))?;
     steps.step("build the images", &cluster, &[], || {

@@ -70,6 +70,11 @@ fn processes() -> Vec<String> {
     ];
     let comm = |pid: String| {
         pid.parse::<u32>().ok()?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // A zombie is its parent's to collect, and no process any more.
+        if stat.rsplit_once(") ")?.1.starts_with('Z') {
+            return None;
+        }
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         OURS.iter().any(|name| comm.trim().starts_with(name)).then(|| format!("process {pid} {}", comm.trim()))
     };

@@ -12,7 +12,7 @@ use crate::object::EventType;
 use crate::store::{Change, Changes, Error, Store, Stored, WatchEnd};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 impl Caches {
     /// Runs until stopped.

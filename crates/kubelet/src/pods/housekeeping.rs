@@ -28,13 +28,15 @@ pub async fn sweep(ctx: &Context, pods: &Pods, running: impl Iterator<Item = &St
     let gone = |uid: &str| !known.contains(uid) && !orphans.iter().any(|o| o.as_str() == uid);
     for entry in std::fs::read_dir(ctx.settings.pods_dir()).into_iter().flatten().flatten() {
         let uid = entry.file_name().to_string_lossy().into_owned();
-        if gone(&uid) {
-            if let Err(error) = volumes::remove_pod_dir(&entry.path()) {
-                tracing::warn!(%error, pod = uid, "cannot remove an orphaned pod's volumes");
-            }
+        if gone(&uid)
+            && let Err(error) = volumes::remove_pod_dir(&entry.path())
+        {
+            tracing::warn!(%error, pod = uid, "cannot remove an orphaned pod's volumes");
         }
     }
-    ctx.cgroups.pods().iter().filter(|uid| gone(uid)).for_each(|uid| ctx.cgroups.remove_pod(uid));
+    ctx.cgroups.pods().iter().filter(|uid| gone(uid)).for_each(|uid| {
+        ctx.cgroups.remove_pod(uid);
+    });
     for entry in std::fs::read_dir(&ctx.settings.config.pod_logs_dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.rsplit('_').next().is_some_and(gone) && name.matches('_').count() == 2 {

@@ -6,6 +6,7 @@ use client::recorder::Type;
 use cri::v1::{
     CreateContainerRequest, PodSandboxConfig, PodSandboxStatusRequest, RunPodSandboxRequest, StartContainerRequest,
 };
+use daemon::CancellationToken;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use podsync::{Job, Reason, Start, pod as spec};
 use tokio::sync::mpsc;
@@ -33,6 +34,9 @@ pub struct Starter {
     /// The sandbox in use and its addresses, unless the job makes one.
     pub sandbox: Option<(String, Vec<String>, u32)>,
     pub notes: mpsc::Sender<Note>,
+    /// The pod is to end: no further step is begun. A call to the runtime under way is not cut
+    /// off, because the runtime would finish it all the same, unseen.
+    pub cancel: CancellationToken,
 }
 
 impl Starter {
@@ -56,6 +60,7 @@ impl Starter {
         self.ctx.cgroups.create_pod(&self.pod).map_err(|e| ("FailedCreatePodContainer", format!("{e:#}")))?;
         let (id, ips, attempt) = match (&self.sandbox, self.job.create_sandbox) {
             (Some(known), None) => known.clone(),
+            (_, _) if self.cancel.is_cancelled() => return Ok(()),
             (_, attempt) => {
                 let made = self.create_sandbox(attempt.unwrap_or(0)).await;
                 let made =
@@ -69,6 +74,9 @@ impl Starter {
         self.note(Note::Volumes(volumes.clone())).await;
         let sandbox = sandbox::config(&self.ctx, &self.pod, attempt);
         for start in &self.job.start {
+            if self.cancel.is_cancelled() {
+                break;
+            }
             let Some(container) = spec::container(&self.pod, &start.name) else { continue };
             self.note(Note::Launching(start.clone())).await;
             let launch = Launch { starter: self, container: &container, start, volumes: &volumes, ips: &ips };
@@ -112,7 +120,10 @@ struct Launch<'a> {
 impl Launch<'_> {
     async fn run(&self, sandbox_id: &str, sandbox: &PodSandboxConfig) -> Result<(), Reason> {
         let (ctx, pod) = (&self.starter.ctx, &self.starter.pod);
-        let image = ctx.images.ensure(pod, self.container, sandbox).await?;
+        let image = tokio::select! {
+            image = ctx.images.ensure(pod, self.container, sandbox) => image?,
+            () = self.starter.cancel.cancelled() => return Err(self.cancelled()),
+        };
         let wanted = config::Wanted {
             pod,
             container: self.container,
@@ -145,7 +156,10 @@ impl Launch<'_> {
         };
         let (ctx, pod) = (&self.starter.ctx, &self.starter.pod);
         let ip = self.ips.first().map(String::as_str);
-        let hook = hooks::run(ctx, self.container, id, ip, handler, std::time::Duration::ZERO).await;
+        let hook = tokio::select! {
+            hook = hooks::run(ctx, self.container, id, ip, handler, std::time::Duration::ZERO) => hook,
+            () = self.starter.cancel.cancelled() => return Err(self.cancelled()),
+        };
         let Err(error) = hook else { return Ok(()) };
         let message = format!("PostStartHook failed: {error}");
         self.event(Type::Warning, "FailedPostStartHook", &message);
@@ -153,6 +167,10 @@ impl Launch<'_> {
         let grace = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
         let _ = ctx.cri.stop_container(id, grace).await;
         Err(Reason::new("PostStartHookError", message))
+    }
+
+    fn cancelled(&self) -> Reason {
+        Reason::new("ContainerCreating", "")
     }
 
     fn event(&self, kind: Type, reason: &str, message: &str) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use client::recorder::Type;
 use cri::v1::{RemoveContainerRequest, RemovePodSandboxRequest, StopPodSandboxRequest};
+use daemon::CancellationToken;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use podsync::plan::deadline;
@@ -48,6 +49,7 @@ pub struct Worker {
     probes: probes::Manager,
     tasks: JoinSet<Done>,
     job: Option<AbortHandle>,
+    cancel: CancellationToken,
     kills: BTreeMap<String, AbortHandle>,
     /// The grace period kills under way were given by a termination.
     kill_grace: Option<i64>,
@@ -63,6 +65,8 @@ pub struct Worker {
     /// Once it is to end, it is to end.
     ending: Option<Option<Reason>>,
     released: bool,
+    /// The API server has been told that the pod is gone.
+    handed_back: bool,
     /// The back-offs events were sent about.
     told: BTreeMap<String, Reason>,
 }
@@ -80,6 +84,7 @@ impl Worker {
             observer: Observer::default(),
             tasks: JoinSet::new(),
             job: None,
+            cancel: CancellationToken::new(),
             kills: BTreeMap::new(),
             kill_grace: None,
             stopping: false,
@@ -92,6 +97,7 @@ impl Worker {
             admitted: false,
             ending: None,
             released: false,
+            handed_back: false,
             told: BTreeMap::new(),
         }
     }
@@ -158,7 +164,7 @@ impl Worker {
                     }
                 }
             }
-            // A job that was aborted ends as an error here, and is just as over.
+            // A kill that was replaced ends as an error here; the one that replaced it counts.
             Some(Done::Job) | None => {}
         }
         if self.job.as_ref().is_some_and(AbortHandle::is_finished) {
@@ -257,9 +263,7 @@ impl Worker {
     async fn act(&mut self, pod: &Arc<Pod>, stage: &Stage, runtime: &PodRuntime, plan: &mut Plan) {
         if let Stage::Terminate { grace_seconds, .. } = stage {
             self.hurry(*grace_seconds);
-            if let Some(job) = &self.job {
-                job.abort();
-            }
+            self.cancel.cancel();
         }
         for (name, reason) in plan.held_back.drain(..) {
             self.tell_back_off(pod, &name, &reason);
@@ -277,10 +281,10 @@ impl Worker {
             let ips = |s: &podsync::Sandbox| if spec::host_network(pod) { self.ctx.host_ips() } else { s.ips.clone() };
             let sandbox = current.map(|s| (s.id.clone(), ips(s), s.attempt));
             let (ctx, notes) = (self.ctx.clone(), self.notes.0.clone());
-            let starter = Starter { ctx, pod: pod.clone(), job, sandbox, notes };
+            let starter = Starter { ctx, pod: pod.clone(), job, sandbox, notes, cancel: self.cancel.clone() };
             self.memory.busy = true;
             self.job = Some(self.tasks.spawn(async move {
-                starter.run().await;
+                Box::pin(starter.run()).await;
                 Done::Job
             }));
         }
@@ -394,17 +398,24 @@ impl Worker {
         if !deleted {
             return Next::At(None);
         }
-        if let Err(error) = self.hand_back(&desired, status).await {
-            tracing::warn!(%error, pod = self.entry.uid, "cannot finish the pod's deletion at the API server");
-            return Next::At(Some(Timestamp::now() + FINISH_RETRY));
+        let again = Next::At(Some(Timestamp::now() + FINISH_RETRY));
+        if !self.handed_back {
+            if let Err(error) = self.hand_back(&desired, status).await {
+                tracing::warn!(%error, pod = self.entry.uid, "cannot finish the pod's deletion at the API server");
+                return again;
+            }
+            self.handed_back = true;
         }
+        let mut gone = true;
         for container in &runtime.containers {
-            remove_container(&self.ctx, &container.id).await;
+            gone &= remove_container(&self.ctx, &container.id).await;
         }
         for sandbox in &runtime.sandboxes {
-            remove_sandbox(&self.ctx, &sandbox.id).await;
+            gone &= remove_sandbox(&self.ctx, &sandbox.id).await;
         }
-        self.ctx.cgroups.remove_pod(&self.entry.uid);
+        if !(gone && self.released && self.ctx.cgroups.remove_pod(&self.entry.uid)) {
+            return again;
+        }
         let logs = crate::container::sandbox::log_dir(&self.ctx, pod);
         let _ = std::fs::remove_dir_all(logs);
         self.pods.forget(&self.entry.uid);
@@ -424,7 +435,7 @@ impl Worker {
 
     async fn hand_back(&mut self, desired: &crate::pods::entry::Desired, status: &PodStatus) -> kube::Result<()> {
         let shown = if spec::is_static(&desired.pod) { desired.mirror.clone() } else { Some(desired.pod.clone()) };
-        let Some(object) = shown.filter(|_| !(desired.removed && !spec::is_static(&desired.pod))) else {
+        let Some(object) = shown.filter(|_| !desired.removed || spec::is_static(&desired.pod)) else {
             return Ok(());
         };
         publish::write(&self.ctx, &self.entry, status).await?;
@@ -437,15 +448,24 @@ enum Next {
     Gone,
 }
 
-pub async fn remove_container(ctx: &Context, id: &str) {
-    if let Err(error) = ctx.cri.remove_container(RemoveContainerRequest { container_id: id.to_owned() }).await {
-        tracing::debug!(%error, container = id, "cannot remove the container yet");
-    }
+/// Whether it is gone.
+pub async fn remove_container(ctx: &Context, id: &str) -> bool {
+    let removed = ctx.cri.remove_container(RemoveContainerRequest { container_id: id.to_owned() }).await;
+    is_gone(removed, id)
 }
 
-pub async fn remove_sandbox(ctx: &Context, id: &str) {
-    if let Err(error) = ctx.cri.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() }).await {
-        tracing::debug!(%error, sandbox = id, "cannot remove the sandbox yet");
+pub async fn remove_sandbox(ctx: &Context, id: &str) -> bool {
+    let removed = ctx.cri.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() }).await;
+    is_gone(removed, id)
+}
+
+fn is_gone<T>(removed: cri::Result<T>, id: &str) -> bool {
+    match removed {
+        Err(error) if !error.is_not_found() => {
+            tracing::debug!(%error, id, "cannot remove it yet");
+            false
+        }
+        _ => true,
     }
 }
 

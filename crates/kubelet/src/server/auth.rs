@@ -81,6 +81,8 @@ impl Attributes {
     }
 }
 
+/// Who a token's digest stands for, if anyone, and until when that is believed.
+type Reviewed = HashMap<[u8; 32], (Option<Identity>, Instant)>;
 type Question = (Identity, &'static str, &'static str);
 
 pub struct Authenticator {
@@ -92,7 +94,7 @@ pub struct Authenticator {
     allowed_ttl: Duration,
     denied_ttl: Duration,
     decisions: Mutex<HashMap<Question, (bool, Instant)>>,
-    tokens: Mutex<HashMap<[u8; 32], (Option<Identity>, Instant)>>,
+    tokens: Mutex<Reviewed>,
 }
 
 impl Authenticator {
@@ -130,10 +132,10 @@ impl Authenticator {
     async fn review_token(&self, token: &str) -> Option<Identity> {
         let client = self.api.clone().filter(|_| self.tokens_allowed)?;
         let key: [u8; 32] = Sha256::digest(token).into();
-        if let Some((known, until)) = self.tokens.lock().get(&key) {
-            if *until > Instant::now() {
-                return known.clone();
-            }
+        if let Some((known, until)) = self.tokens.lock().get(&key)
+            && *until > Instant::now()
+        {
+            return known.clone();
         }
         let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
         let review = TokenReview { spec, ..TokenReview::default() };
@@ -182,10 +184,10 @@ impl Authenticator {
 
     async fn allowed(&self, question: Question) -> kube::Result<bool> {
         let Some(client) = self.api.clone() else { return Ok(false) };
-        if let Some((allowed, until)) = self.decisions.lock().get(&question) {
-            if *until > Instant::now() {
-                return Ok(*allowed);
-            }
+        if let Some((allowed, until)) = self.decisions.lock().get(&question)
+            && *until > Instant::now()
+        {
+            return Ok(*allowed);
         }
         let (identity, verb, subresource) = question.clone();
         let review = SubjectAccessReview {

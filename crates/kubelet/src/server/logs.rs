@@ -104,10 +104,9 @@ impl Filter {
         if self.options.stream.is_some_and(|wanted| wanted != line.stream) {
             return;
         }
-        if let Some(since) = self.options.since {
-            if line.time.parse::<Timestamp>().is_ok_and(|time| time < since) {
-                return;
-            }
+        let time = line.time.parse::<Timestamp>();
+        if self.options.since.is_some_and(|since| time.is_ok_and(|time| time < since)) {
+            return;
         }
         let mut piece = Vec::with_capacity(line.content.len() + 40);
         if self.options.timestamps && !self.within_line {

@@ -32,8 +32,8 @@ fn working_set(stats: &ContainerStats) -> u64 {
 
 fn container(stats: &ContainerStats) -> Value {
     let at = |nanos: i64| timestamp(nanos).map(|t| t.to_string());
-    let cpu = stats.cpu.clone().unwrap_or_default();
-    let memory = stats.memory.clone().unwrap_or_default();
+    let cpu = stats.cpu.unwrap_or_default();
+    let memory = stats.memory.unwrap_or_default();
     json!({
         "name": label(stats, labels::CONTAINER_NAME),
         "cpu": {"time": at(cpu.timestamp), "usageCoreNanoSeconds": cpu_nanos(stats),

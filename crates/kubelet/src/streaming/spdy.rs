@@ -151,7 +151,7 @@ impl Decoder {
     }
 
     /// The next whole frame, if there is one.
-    pub fn next(&mut self) -> Result<Option<Frame>, Error> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, Error> {
         if self.buffer.len() < 8 {
             return Ok(None);
         }
@@ -243,7 +243,7 @@ mod tests {
     fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Vec<Frame> {
         decoder.buffer().extend_from_slice(bytes);
         let mut frames = Vec::new();
-        while let Some(frame) = decoder.next().expect("valid frames") {
+        while let Some(frame) = decoder.next_frame().expect("valid frames") {
             frames.push(frame);
         }
         frames
@@ -281,7 +281,7 @@ mod tests {
         let check = |bytes: &[u8]| {
             let mut decoder = Decoder::default();
             decoder.buffer().extend_from_slice(bytes);
-            assert!(decoder.next().is_err(), "{bytes:?}");
+            assert!(decoder.next_frame().is_err(), "{bytes:?}");
         };
         check(&[0, 0, 0, 1, 0, 0xff, 0xff, 0xff]);
         check(&[0x80, 2, 0, 1, 0, 0, 0, 0]);

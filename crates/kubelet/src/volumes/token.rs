@@ -50,10 +50,10 @@ impl Tokens {
     ) -> Result<(String, Timestamp), Error> {
         let (uid, key) = (spec::uid(pod).to_owned(), (volume.to_owned(), source.path.clone()));
         let now = Timestamp::now();
-        if let Some(token) = self.cache.lock().get(&uid).and_then(|tokens| tokens.get(&key)) {
-            if token.refresh_at > now {
-                return Ok((token.text.clone(), token.refresh_at));
-            }
+        if let Some(token) = self.cache.lock().get(&uid).and_then(|tokens| tokens.get(&key))
+            && token.refresh_at > now
+        {
+            return Ok((token.text.clone(), token.refresh_at));
         }
         let status = self.request(pod, source).await?.status.ok_or(Error::Empty)?;
         let text = status.token.filter(|token| !token.is_empty()).ok_or(Error::Empty)?;

@@ -150,7 +150,7 @@ async fn port_forward(admin: &Client) {
     let (mut decoder, mut answer) = (Decoder::default(), Vec::new());
     'read: while let Some(Ok(message)) = socket.next().await {
         decoder.buffer().extend_from_slice(&message.into_data());
-        while let Some(frame) = decoder.next().expect("SPDY") {
+        while let Some(frame) = decoder.next_frame().expect("SPDY") {
             if let Frame::Data { stream: 3, data, fin } = frame {
                 answer.extend_from_slice(&data);
                 if fin {
