@@ -130,5 +130,34 @@ fn edit<S: Strategy>(value: &mut Value, f: impl FnOnce(&mut S::Object)) -> Resul
     let mut object = typed::<S>(value)?;
     f(&mut object);
     *value = serde_json::to_value(object)?;
+    omit_empty_metadata(value);
     Ok(())
+}
+
+/// Go's encoder omits what is empty here; controllers and people compare with that.
+fn omit_empty_metadata(object: &mut Value) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    for field in ["labels", "annotations", "finalizers", "ownerReferences", "managedFields"] {
+        let empty = match metadata.get(field) {
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Object(entries)) => entries.is_empty(),
+            _ => false,
+        };
+        if empty {
+            metadata.remove(field);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn empty_metadata_is_omitted() {
+        let mut object = json!({"metadata": {"name": "a", "ownerReferences": [], "labels": {}, "finalizers": ["x"]}});
+        omit_empty_metadata(&mut object);
+        assert_eq!(object, json!({"metadata": {"name": "a", "finalizers": ["x"]}}));
+    }
 }

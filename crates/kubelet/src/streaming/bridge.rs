@@ -11,7 +11,8 @@ use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::spdy::{self, Decoder, Encoder, Frame};
 
@@ -153,6 +154,9 @@ where
             break;
         }
     }
+    // Clients take anything but a normal closure for a broken connection.
+    let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    sink.send(Message::Close(Some(normal))).await?;
     sink.close().await?;
     Ok(())
 }

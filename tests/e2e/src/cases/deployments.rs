@@ -38,8 +38,9 @@ pub fn run_and_expose(c: &Cluster) -> anyhow::Result<()> {
     c.k("expose pod single --port=80 --target-port=8080")?;
     c.k("wait pod/single --for=condition=Ready --timeout=60s")?;
     c.await_json("endpoints single", "{.subsets[0].ports[0].port}", "8080")?;
-    let answer =
-        c.k("run asker --image=busybox:1.36 --restart=Never --rm -i -q -- wget -q -T 10 -O - http://single/version")?;
+    let answer = c.k(
+        "run asker --image=busybox:1.36 --restart=Never --rm -i -q -- timeout 10 wget -q -O - http://single/version",
+    )?;
     contains(&answer, &["v2"])?;
     c.k("delete service,pod single --now")?;
     Ok(())

@@ -20,7 +20,7 @@ pub fn replicas_answer_through_their_service(c: &Cluster) -> anyhow::Result<()> 
         "{.items[*].endpoints[*].conditions.ready}",
         "true true true",
     )?;
-    let ask = |url: &str| c.kubectl(&["exec", "shopper", "--", "wget", "-q", "-T", "2", "-O", "-", url]);
+    let ask = |url: &str| c.kubectl(&["exec", "shopper", "--", "timeout", "5", "wget", "-q", "-O", "-", url]);
     eventually(PATIENCE, || ask("http://web.shop:8080/hostname").map(drop))?;
     let mut replicas = BTreeSet::new();
     for _ in 0..10 {
@@ -83,7 +83,7 @@ spec:
     let port = c.k("get service web-nodes -n shop -o jsonpath={.spec.ports[0].nodePort}")?;
     let node = c.k("get node node-2 -o jsonpath={.status.addresses[?(@.type==\"InternalIP\")].address}")?;
     let url = format!("http://{node}:{port}/hostname");
-    let ask = || c.kubectl(&["exec", "shopper", "--", "wget", "-q", "-T", "2", "-O", "-", &url]);
+    let ask = || c.kubectl(&["exec", "shopper", "--", "timeout", "5", "wget", "-q", "-O", "-", &url]);
     let first = eventually(PATIENCE, ask)?;
     for _ in 0..8 {
         let next = ask()?;

@@ -88,7 +88,7 @@ impl Traffic {
         let thread = std::thread::spawn(move || {
             let url = format!("http://{address}:8080/hostname");
             while !s.load(Ordering::Relaxed) {
-                let args = ["-t", &pid.to_string(), "-n", "busybox", "wget", "-q", "-T", "5", "-O", "-", &url];
+                let args = ["-t", &pid.to_string(), "-n", "timeout", "5", "busybox", "wget", "-q", "-O", "-", &url];
                 let output = std::process::Command::new("nsenter").args(args).output();
                 let counter = if output.is_ok_and(|o| o.status.success()) { &ok } else { &bad };
                 counter.fetch_add(1, Ordering::Relaxed);

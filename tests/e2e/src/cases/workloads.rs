@@ -31,7 +31,18 @@ spec:
     ensure!(name(0)? == "db-0\n" && name(1)? == "db-1\n");
     eventually(PATIENCE, || {
         contains(
-            &c.kubectl(&["exec", "db-0", "--", "wget", "-q", "-T", "2", "-O", "-", "http://db-1.db:8080/hostname"])?,
+            &c.kubectl(&[
+                "exec",
+                "db-0",
+                "--",
+                "timeout",
+                "5",
+                "wget",
+                "-q",
+                "-O",
+                "-",
+                "http://db-1.db:8080/hostname",
+            ])?,
             &["db-1"],
         )
     })?;
