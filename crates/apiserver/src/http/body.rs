@@ -1,9 +1,9 @@
 //! Request bodies: bounded, and read only when a handler wants them.
 
 use api::ApiError;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 /// What a body may be.
@@ -12,14 +12,28 @@ const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml", protobuf:
 /// Upstream's bound: twice the largest etcd request.
 pub const MAX_BODY: usize = 3 << 20;
 
-pub async fn read(body: Incoming) -> Result<Bytes, ApiError> {
-    let too_large = || ApiError::too_large(format!("Request entity too large: limit is {MAX_BODY}"));
-    let limited = Limited::new(body, MAX_BODY);
-    match limited.collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(ApiError::bad_request(format!("unable to read the request body: {error}"))),
+/// How much of a body that is too large is read and thrown away: a client that is still sending when its stream is
+/// reset never sees the refusal.
+const MAX_DRAINED: usize = 16 << 20;
+
+pub async fn read(mut body: Incoming) -> Result<Bytes, ApiError> {
+    let mut collected = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| ApiError::bad_request(format!("unable to read the request body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        match length {
+            0..=MAX_BODY => collected.extend_from_slice(&data),
+            _ if length > MAX_BODY + MAX_DRAINED => break,
+            _ => collected = BytesMut::new(),
+        }
     }
+    if length > MAX_BODY {
+        return Err(ApiError::too_large(format!("Request entity too large: limit is {MAX_BODY}")));
+    }
+    Ok(collected.freeze())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
