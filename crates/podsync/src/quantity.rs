@@ -4,81 +4,30 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// 10^9: the finest unit a quantity can carry.
-const NANO: i128 = 1_000_000_000;
-
-fn suffix(text: &str) -> Option<i128> {
-    Some(match text {
-        "n" => 1,
-        "u" => 1_000,
-        "m" => 1_000_000,
-        "" => NANO,
-        "k" => 1_000 * NANO,
-        "M" => 1_000_000 * NANO,
-        "G" => 1_000_000_000 * NANO,
-        "T" => 1_000_000_000_000 * NANO,
-        "P" => 1_000_000_000_000_000 * NANO,
-        "E" => 1_000_000_000_000_000_000 * NANO,
-        "Ki" => (1 << 10) * NANO,
-        "Mi" => (1 << 20) * NANO,
-        "Gi" => (1 << 30) * NANO,
-        "Ti" => (1 << 40) * NANO,
-        "Pi" => (1 << 50) * NANO,
-        "Ei" => (1 << 60) * NANO,
-        exponent => {
-            let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
-            let factor = 10i128.checked_pow(power.unsigned_abs())?;
-            if power >= 0 { NANO.checked_mul(factor)? } else { NANO / factor }
-        }
-    })
-}
-
-/// In billionths, rounded up; `None` when the text is no quantity.
-fn nano(text: &str) -> Option<i128> {
-    let text = text.trim();
-    let split = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let unit = suffix(unit)?;
-    let (negative, number) = match number.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, number.strip_prefix('+').unwrap_or(number)),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let mut value = if whole.is_empty() { 0 } else { whole.parse::<i128>().ok()?.checked_mul(unit)? };
-    if !fraction.is_empty() {
-        let digits = &fraction[..fraction.len().min(18)];
-        let scale = 10i128.pow(u32::try_from(digits.len()).ok()?);
-        let part = digits.parse::<i128>().ok()?.checked_mul(unit)?;
-        value += part / scale + i128::from(part % scale != 0);
-    }
-    Some(if negative { -value } else { value })
-}
-
-fn ceil_div(value: i128, by: i128) -> i64 {
-    let rounded = value.div_euclid(by) + i128::from(value.rem_euclid(by) != 0);
-    i64::try_from(rounded).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
+/// Text that is no quantity counts as zero: the API server validated it.
+fn read(quantity: &Quantity) -> api::quantity::Quantity {
+    quantity.0.parse().unwrap_or_default()
 }
 
 /// Whole units, rounded up, as Go's `Quantity.Value()`.
 pub fn value(quantity: &Quantity) -> i64 {
-    nano(&quantity.0).map_or(0, |n| ceil_div(n, NANO))
+    read(quantity).value()
 }
 
 /// Thousandths, rounded up, as Go's `Quantity.MilliValue()`.
 pub fn milli(quantity: &Quantity) -> i64 {
-    nano(&quantity.0).map_or(0, |n| ceil_div(n, NANO / 1000))
+    read(quantity).milli_value()
 }
 
-/// `value(quantity) / divisor`, rounded up, as the downward API divides.
+/// `quantity / divisor`, rounded up, as the downward API divides: in thousandths when the divisor is smaller than one.
 pub fn divide(quantity: &Quantity, divisor: &Quantity) -> i64 {
-    match (nano(&quantity.0), nano(&divisor.0)) {
-        (Some(n), Some(d)) if d > 0 => ceil_div(n, d),
-        (Some(n), _) => ceil_div(n, NANO),
-        _ => 0,
-    }
+    let (quantity, divisor) = (read(quantity), read(divisor));
+    let (over, by) = if divisor.milli_value() % 1000 == 0 {
+        (quantity.value(), divisor.value())
+    } else {
+        (quantity.milli_value(), divisor.milli_value())
+    };
+    if by <= 0 { over } else { over / by + i64::from(over % by > 0) }
 }
 
 /// Thousandths of a CPU in canonical form.
