@@ -42,6 +42,7 @@ impl Document {
 #[derive(Default)]
 pub struct Documents {
     openapi_v2: OnceLock<Document>,
+    openapi_v2_protobuf: OnceLock<Document>,
     /// By path below `/openapi/v3/`.
     openapi_v3: OnceLock<(Document, HashMap<String, Document>)>,
 }
@@ -64,7 +65,7 @@ pub fn handle(api: &Arc<Api>, request: &Request) -> Result<Reply, ApiError> {
         ["api", "v1"] => found(request, discovery::resources(&api.catalog.table, "", "v1")),
         ["apis", group] => found(request, discovery::group(&api.catalog.table, group)),
         ["apis", group, version] => found(request, discovery::resources(&api.catalog.table, group, version)),
-        ["openapi", "v2"] => document(request, api.documents.openapi_v2(&api.catalog), None),
+        ["openapi", "v2"] => openapi_v2(api, request),
         ["openapi", "v3"] => document(request, &api.documents.openapi_v3(&api.catalog).0, None),
         ["openapi", "v3", ..] => {
             let below = trimmed.trim_start_matches("/openapi/v3/");
@@ -181,6 +182,23 @@ fn found(_request: &Request, value: Option<Value>) -> Reply {
 }
 
 /// A document, or 304 for a client that has it.
+/// kubectl asks for protobuf, under a name with `@` or, in newer versions, without.
+fn openapi_v2(api: &Api, request: &Request) -> Reply {
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let accept = request.header("accept");
+    let protobuf = accept.contains("proto-openapi.spec.v2@v1.0+protobuf")
+        || accept.contains("proto-openapi.spec.v2.v1.0+protobuf");
+    let mut reply = if protobuf {
+        document(request, api.documents.openapi_v2_protobuf(&api.catalog), None)
+    } else {
+        document(request, api.documents.openapi_v2(&api.catalog), None)
+    };
+    if protobuf {
+        reply.content_type = HeaderValue::from_static(PROTOBUF);
+    }
+    reply.with(header::VARY, HeaderValue::from_static("Accept"))
+}
+
 fn document(request: &Request, document: &Document, hash: Option<&str>) -> Reply {
     let etag = HeaderValue::from_str(&format!("{:?}", document.hash)).expect("a hash is a valid header value");
     let mut reply = if request.headers.get(header::IF_NONE_MATCH) == Some(&etag) {
@@ -210,6 +228,11 @@ fn openid(api: &Api) -> Value {
 impl Documents {
     fn openapi_v2(&self, catalog: &Catalog) -> &Document {
         self.openapi_v2.get_or_init(|| Document::new(openapi::v2(&catalog.schemas, &catalog.table)))
+    }
+
+    fn openapi_v2_protobuf(&self, catalog: &Catalog) -> &Document {
+        let make = || Document::new(openapi::v2_protobuf(&catalog.schemas, &catalog.table));
+        self.openapi_v2_protobuf.get_or_init(make)
     }
 
     fn openapi_v3(&self, catalog: &Catalog) -> &(Document, HashMap<String, Document>) {

@@ -8,7 +8,6 @@ use anyhow::{Context, bail};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-pub const POD_CIDR: &str = "10.244.0.0/16";
 pub const SERVICE_CIDR: &str = "10.96.0.0/12";
 pub const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 pub const DNS_SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -88,6 +87,12 @@ impl Cluster {
     /// The host's address on the bridge, which the control plane is bound to.
     pub fn address(&self) -> Ipv4Addr {
         Ipv4Addr::new(172, 30, self.index, 1)
+    }
+
+    /// `10.244.0.0/16`, as everywhere; another cluster on the same host has another one, so that the host can have
+    /// routes to the pods of both.
+    pub fn pod_cidr(&self) -> Ipv4Net {
+        Ipv4Net::new_assert(Ipv4Addr::new(10, 244 - self.index, 0, 0), 16)
     }
 
     pub fn server(&self) -> String {

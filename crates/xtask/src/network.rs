@@ -84,6 +84,11 @@ pub fn ensure_node(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The way from the host to a node's pods, for what the API server proxies. It goes with the bridge.
+pub fn route_pods(node: &Node, pod_cidr: &str) -> anyhow::Result<()> {
+    ip(&format!("route replace {pod_cidr} via {}", node.address)).map(drop)
+}
+
 /// Everything `ensure_bridge` and `ensure_node` made. A namespace takes its links, routes and rules with it.
 pub fn remove(cluster: &Cluster) -> anyhow::Result<()> {
     let prefix = format!("{}-node-", cluster.bridge());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{APISERVER_PORT, Cluster, DOMAIN, Node, POD_CIDR, REGISTRY, SERVICE_CIDR};
+use crate::cluster::{APISERVER_PORT, Cluster, DOMAIN, Node, REGISTRY, SERVICE_CIDR};
 use crate::unit::Unit;
 
 /// Where the built binaries are.
@@ -67,7 +67,7 @@ pub fn controller_manager(bin: &Binaries, cluster: &Cluster) -> Unit {
         .flag("root-ca-file", pki.join("ca.crt"))
         .flag("client-ca-file", pki.join("ca.crt"))
         .flag("allocate-node-cidrs", "true")
-        .flag("cluster-cidr", POD_CIDR)
+        .flag("cluster-cidr", cluster.pod_cidr().to_string())
         .flag("leader-elect", "true")
 }
 
@@ -112,7 +112,7 @@ pub fn proxy(bin: &Binaries, cluster: &Cluster, node: &Node) -> Unit {
     bin.node_unit(node, "kube-proxy")
         .flag("kubeconfig", cluster.dir.join("kube-proxy.conf"))
         .flag("hostname-override", &node.name)
-        .flag("cluster-cidr", POD_CIDR)
+        .flag("cluster-cidr", cluster.pod_cidr().to_string())
         .flag("healthz-bind-address", format!("{}:10256", node.address))
         .flag("metrics-bind-address", format!("{}:10249", node.address))
 }
@@ -121,7 +121,7 @@ pub fn podnet(bin: &Binaries, cluster: &Cluster, node: &Node) -> Unit {
     bin.node_unit(node, "kube-podnet")
         .flag("kubeconfig", cluster.dir.join("kube-podnet.conf"))
         .flag("node-name", &node.name)
-        .flag("cluster-cidr", POD_CIDR)
+        .flag("cluster-cidr", cluster.pod_cidr().to_string())
         .flag("cni-conf-dir", node.dir.join("cni/net.d"))
         .flag("cni-state-dir", node.dir.join("cni/state"))
         .flag("metrics-bind-address", format!("{}:10244", node.address))

@@ -230,11 +230,18 @@ fn await_that(deadline: Duration, what: &str, mut check: impl FnMut() -> anyhow:
 }
 
 fn nodes_ready(cluster: &Cluster, nodes: &[Node]) -> anyhow::Result<()> {
-    let path = "-o=jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type==\"Ready\")].status} {end}";
+    let path = "-o=jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type==\"Ready\")].status}={.spec.podCIDR} {end}";
+    let mut pods = Vec::new();
     await_that(READY_DEADLINE, "not every node was Ready", || {
         let text = kubectl(cluster, &["get", "nodes", path])?;
-        Ok(nodes.iter().all(|node| text.split_whitespace().any(|word| word == format!("{}=True", node.name))))
-    })
+        let ready = |node: &Node| {
+            let prefix = format!("{}=True=", node.name);
+            text.split_whitespace().find_map(|word| word.strip_prefix(&prefix).map(ToOwned::to_owned))
+        };
+        pods = nodes.iter().filter_map(ready).collect();
+        Ok(pods.len() == nodes.len())
+    })?;
+    nodes.iter().zip(&pods).try_for_each(|(node, cidr)| network::route_pods(node, cidr))
 }
 
 /// Asks the daemon itself, then the Service's address from within the first node.

@@ -9,7 +9,8 @@ const SECONDS: i64 = 300;
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 pub fn admit(a: &Attributes<'_>, object: &mut Value) {
-    if a.is(Operation::Create, "pods") {
+    // On update too: a manifest that is applied again does not carry what was added here.
+    if a.is(Operation::Create, "pods") || a.is(Operation::Update, "pods") {
         add(object);
     }
 }

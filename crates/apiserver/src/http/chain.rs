@@ -24,6 +24,18 @@ pub struct Chain {
     pub inflight: Inflight,
 }
 
+/// The answer to HEAD: the headers of GET, its length among them, and no body (HTTP/2 takes one for a violation).
+fn without_body(response: Response<Body>) -> Response<Body> {
+    use http_body::Body as _;
+    use http_body_util::BodyExt;
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(length));
+    }
+    let empty = http_body_util::Empty::new().map_err(|never: std::convert::Infallible| match never {});
+    Response::from_parts(head, empty.boxed_unsync())
+}
+
 impl Chain {
     /// Answers a request of a connection whose client showed this certificate.
     pub async fn serve(&self, incoming: http::Request<Incoming>, certificate: Option<&User>) -> Response<Body> {
@@ -36,7 +48,10 @@ impl Chain {
         if let Err(error) = &result {
             tracing::debug!(path = request.info.path, verb = request.info.verb, user = request.user.name, %error, "refused");
         }
-        let response = respond(result, request.accept, &request.audit_id, &request.warnings());
+        let mut response = respond(result, request.accept, &request.audit_id, &request.warnings());
+        if request.method == http::Method::HEAD {
+            response = without_body(response);
+        }
         // What is not in the table gets no series of its own: names are the client's to invent.
         let known = self.api.catalog.find(&request.info.group, &request.info.version, &request.info.resource).is_some();
         let counted = if known {

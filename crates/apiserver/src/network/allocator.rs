@@ -28,6 +28,11 @@ impl Allocator {
         Self { from, to, reserved_to: from + reserved, taken: BTreeSet::new() }
     }
 
+    /// As people write it: `30000-32767`.
+    pub fn range(&self) -> String {
+        format!("{}-{}", self.from, self.to)
+    }
+
     pub fn contains(&self, number: u32) -> bool {
         (self.from..=self.to).contains(&number)
     }

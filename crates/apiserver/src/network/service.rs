@@ -155,7 +155,7 @@ impl Services {
         if spec["type"] == "ExternalName" || spec["clusterIP"] == "None" {
             return;
         }
-        let path = Path::new("spec").child("clusterIPs").index(0);
+        let path = Path::new("spec").child("clusterIPs");
         let given = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
         if given.is_empty() {
             match pools.ips.next(rand::random()) {
@@ -294,6 +294,8 @@ fn allocate_ports(
             continue;
         }
         let path = Path::new("spec").child("ports").index(at).child("nodePort");
+        let outside =
+            format!("provided port is not in the valid range. The range of valid ports is {}", pools.ports.range());
         match pools.ports.take(given) {
             Ok(()) => {
                 allocated.taken.push(Number::Port(given));
@@ -302,7 +304,7 @@ fn allocate_ports(
             Err(allocator::Error::Taken) => {
                 errors.push(Error::invalid(&path, given, "provided port is already allocated"))
             }
-            Err(_) => errors.push(Error::invalid(&path, given, "provided port is not in the valid range")),
+            Err(_) => errors.push(Error::invalid(&path, given, &outside)),
         }
     }
 }

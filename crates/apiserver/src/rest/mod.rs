@@ -37,6 +37,9 @@ pub async fn handle(api: &Arc<Api>, request: &Request) -> Result<Reply, ApiError
         return Ok(Reply::not_found());
     };
     let kind = kind.clone();
+    if !path_fits(&kind, request) {
+        return Ok(Reply::not_found());
+    }
     let call = Call { api, kind: &kind, request };
     if !info.subresource.is_empty() {
         return subresource::handle(&call).await;
@@ -50,6 +53,9 @@ pub async fn handle(api: &Arc<Api>, request: &Request) -> Result<Reply, ApiError
     if kind.row.namespaced() && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch") {
         return Err(ApiError::method_not_allowed(kind.row.group_resource(), &info.verb));
     }
+    if !kind.row.verb_names().contains(&info.verb.as_str()) {
+        return Err(ApiError::method_not_allowed(kind.row.group_resource(), &info.verb));
+    }
     match (info.verb.as_str(), info.name.is_empty() || is_collection(request)) {
         ("get", false) => read::get(&call).await,
         ("list", _) => read::list(&call).await,
@@ -61,6 +67,14 @@ pub async fn handle(api: &Arc<Api>, request: &Request) -> Result<Reply, ApiError
         ("deletecollection", _) => delete::collection(&call).await,
         (verb, _) => Err(ApiError::method_not_allowed(kind.row.group_resource(), verb)),
     }
+}
+
+/// A cluster-scoped kind has no route below a namespace: there, rights held in the namespace would be enough for it.
+/// A Namespace is below itself.
+fn path_fits(kind: &Kind, request: &Request) -> bool {
+    let info = &request.info;
+    let itself = kind.row.plural == "namespaces" && info.name == info.namespace;
+    kind.row.namespaced() || info.namespace.is_empty() || itself
 }
 
 /// A name taken from a field selector does not make a request one for a single object.

@@ -64,9 +64,8 @@ impl Patch {
     pub fn apply_to(&self, schemas: &Schemas, row: &Resource, old: &Value) -> Result<Value, ApiError> {
         let mut new = old.clone();
         match self {
-            Self::Json(patch) => json_patch::patch(&mut new, patch).map_err(|e| {
-                let why = "the server rejected our request due to an error in our request";
-                ApiError::new(422, "Invalid", format!("{why}: {e}"))
+            Self::Json(patch) => json_patch::patch(&mut new, patch).map_err(|_| {
+                ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request")
             })?,
             Self::Merge(patch) => json_patch::merge(&mut new, patch),
             Self::Strategic(patch) => new = strategic(schemas, row, &new, patch)?,

@@ -126,7 +126,9 @@ async fn attempt(
     keep_metadata(&mut new, &old.value);
     meta::set_type(&mut new, &kind.row);
     admission::mutate(api, kind, writer, Operation::Update, target.subresource, Some(&old.value), &mut new).await?;
-    if kind.strategy.has_generation() && !status && write::spec_changed(&new, &old.value) {
+    // A binding completes the spec that was asked for; it is not another one.
+    let binding = target.subresource == "binding";
+    if kind.strategy.has_generation() && !status && !binding && write::spec_changed(&new, &old.value) {
         let generation = meta::generation(&old.value) + 1;
         meta::metadata_mut(&mut new).insert("generation".to_owned(), generation.into());
     }

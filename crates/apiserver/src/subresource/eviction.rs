@@ -13,7 +13,8 @@ use crate::rest::update::{self, Rules, Target};
 use crate::rest::write::{self, Writer};
 use crate::rest::{Call, decode, delete};
 
-/// A client that is refused is told to come back after this.
+/// A client is told to come back after this while the budget is still being worked out. One that is refused for good
+/// reason is told no time: client-go would wait and ask again by itself, and `drain` could not say why it waits.
 const RETRY_SECONDS: i32 = 10;
 /// More than this many evictions in progress are too much for the disruption controller to follow.
 const MAX_DISRUPTED: usize = 2000;
@@ -97,11 +98,17 @@ fn spent(budget: &Value, pod: &str, now: &str) -> Result<Value, ApiError> {
             "Cannot evict pod as it would violate the pod's disruption budget.",
             budget,
             "is still being processed by the server.",
-        ));
+        )
+        .with_retry_after(RETRY_SECONDS));
     }
     let allowed = status["disruptionsAllowed"].as_i64().unwrap_or(0);
     let disrupted = status["disruptedPods"].as_object().map_or(0, serde_json::Map::len);
-    if allowed <= 0 || disrupted > MAX_DISRUPTED {
+    if disrupted > MAX_DISRUPTED {
+        let gr = api::status::GroupResource { group: "policy", resource: "poddisruptionbudgets" };
+        let why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller";
+        return Err(ApiError::forbidden(gr, meta::name(budget), why));
+    }
+    if allowed <= 0 {
         let count = |field: &str| status[field].as_i64().unwrap_or(0);
         let why =
             format!("needs {} healthy pods and has {} currently", count("desiredHealthy"), count("currentHealthy"));
@@ -119,7 +126,7 @@ fn too_many(message: &str, budget: &Value, why: &str) -> ApiError {
         message: Some(format!("The disruption budget {} {why}", meta::name(budget))),
         field: None,
     };
-    ApiError::too_many_requests(message, RETRY_SECONDS).with_causes(vec![cause])
+    ApiError::new(429, "TooManyRequests", message).with_causes(vec![cause])
 }
 
 #[cfg(test)]
@@ -135,6 +142,7 @@ mod tests {
         assert_eq!(once["status"]["disruptedPods"]["p"], "now");
         let error = spent(&once, "q", "now").expect_err("refused");
         assert_eq!(error.code(), 429);
+        assert_eq!(error.status().details.as_ref().and_then(|d| d.retry_after_seconds), None);
         let cause = &error.status().details.as_ref().and_then(|d| d.causes.as_ref()).expect("a cause")[0];
         assert_eq!(cause.message.as_deref(), Some("The disruption budget b needs 2 healthy pods and has 3 currently"));
     }

@@ -165,6 +165,32 @@ async fn users(h: &Harness) {
     assert_eq!(h.nobody().get("/healthz").await.0, 200);
 }
 
+/// Rights held in a namespace must not reach what belongs to no namespace.
+async fn routes(c: &Client) {
+    for path in ["nodes", "nodes/n1", "nodes/n1/status", "nodes/n1/proxy/pods", "clusterroles", "priorityclasses/a"] {
+        let (code, _) = c.get(&format!("/api/v1/namespaces/default/{path}")).await;
+        assert_eq!(code, 404, "{path}");
+    }
+    let (code, _) = c.get("/apis/rbac.authorization.k8s.io/v1/namespaces/default/clusterroles").await;
+    assert_eq!(code, 404);
+    assert_eq!(c.get("/api/v1/namespaces/default").await.0, 200);
+    check(
+        c.delete("/api/v1/namespaces?labelSelector=a%3Db", &json!({})).await,
+        (405, "MethodNotAllowed", r#"deletecollection is not supported on resources of kind "namespaces""#),
+    );
+}
+
+/// What kubectl falls back to for kinds it does not know, and a HEAD that must stay without a body on HTTP/2.
+async fn documents(c: &Client) {
+    let accept = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
+    let (code, headers, _) = c.exchange(Method::GET, "/openapi/v2", &accept, Vec::new()).await;
+    assert_eq!(code, 200);
+    assert_eq!(headers["content-type"], "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    let (code, headers, body) = c.exchange(Method::HEAD, "/version", &[], Vec::new()).await;
+    assert_eq!((code, body), (200, json!("")));
+    assert_ne!(headers["content-length"], "0");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_input() {
     let h = Harness::start().await;
@@ -172,4 +198,6 @@ async fn bad_input() {
     bodies(&c).await;
     objects(&c).await;
     users(&h).await;
+    routes(&c).await;
+    documents(&c).await;
 }

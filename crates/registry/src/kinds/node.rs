@@ -13,11 +13,12 @@ impl Strategy for Rules {
 
     fn default(&self, object: &mut Node) {
         let spec = object.spec.get_or_insert_with(NodeSpec::default);
-        // `podCIDR` is the first of `podCIDRs`, whichever of the two was given.
-        if let Some(first) = spec.pod_cidrs.iter().flatten().next() {
-            spec.pod_cidr = Some(first.clone());
-        } else if let Some(cidr) = spec.pod_cidr.clone().filter(|c| !c.is_empty()) {
-            spec.pod_cidrs = Some(vec![cidr]);
+        // `podCIDR` is the first of `podCIDRs`; where they differ, the singular field is what the client meant.
+        let first = spec.pod_cidrs.iter().flatten().next().cloned();
+        match spec.pod_cidr.clone().filter(|cidr| !cidr.is_empty()) {
+            Some(cidr) if first.as_ref() != Some(&cidr) => spec.pod_cidrs = Some(vec![cidr]),
+            None if first.is_some() => spec.pod_cidr = first,
+            _ => {}
         }
         let status = object.status.get_or_insert_with(NodeStatus::default);
         if status.allocatable.is_none() {

@@ -39,6 +39,14 @@ fn what_is_given_once() {
         moved.clone(),
         "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
     );
+    let patched =
+        with(with(node(), "/spec/podCIDRs", json!(["10.244.0.0/24"])), "/spec/podCIDR", json!("10.244.1.0/24"));
+    check_update(
+        "Node",
+        node(),
+        patched,
+        "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid",
+    );
     check_update("Node", with(node(), "/spec/podCIDR", Value::Null), moved, "");
     let provided = |id: &str| with(node(), "/spec/providerID", json!(id));
     check_update(

@@ -37,6 +37,8 @@ pub fn refusals_have_upstreams_words(c: &Cluster) -> anyhow::Result<()> {
         &good.replace("    matchLabels:\n      app: bad", "    matchLabels:\n      app: other"),
         &["`selector` does not match template `labels`"],
     )?;
+    let unknown = "no matches for kind \"Podd\" in version \"v1\"";
+    refused(&["create"], "apiVersion: v1\nkind: Podd\nmetadata: {name: x}\n", &[unknown])?;
     c.apply(&good)?;
     let moved = good.replace("app: bad", "app: moved");
     refused(&["apply"], &moved, &["spec.selector: Invalid value:", "field is immutable"])?;

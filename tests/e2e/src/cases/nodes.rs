@@ -11,8 +11,18 @@ pub fn nodes_report_what_they_are(c: &Cluster) -> anyhow::Result<()> {
     let cpus = std::thread::available_parallelism()?.to_string();
     ensure!(c.k("get node node-1 -o jsonpath={.status.capacity.cpu}")? == cpus);
     contains(&c.k("get leases -n kube-node-lease -o name")?, &["node-1", "node-2"])?;
-    contains(&c.k("get node node-1 -o jsonpath={.spec.podCIDR}")?, &["10.244."])?;
-    contains(&c.k("get --raw /api/v1/nodes/node-1/proxy/healthz")?, &["ok"])
+    contains(&c.k("get node node-1 -o jsonpath={.spec.podCIDR}")?, &["10.2"])?;
+    contains(&c.k("get --raw /api/v1/nodes/node-1/proxy/healthz")?, &["ok"])?;
+    c.apply(&web("proxied", 1))?;
+    c.k("expose deployment proxied --port=8080")?;
+    c.k("rollout status deployment/proxied --timeout=60s")?;
+    let pod = c.k("get pods -l app=proxied -o jsonpath={.items[0].metadata.name}")?;
+    let answer = c.k(&format!("get --raw /api/v1/namespaces/default/pods/{pod}:8080/proxy/hostname"))?;
+    contains(&answer, &[pod.as_str()])?;
+    crate::cluster::eventually(crate::cluster::PATIENCE, || {
+        contains(&c.k("get --raw /api/v1/namespaces/default/services/proxied:8080/proxy/version")?, &["v1"])
+    })?;
+    c.k("delete deployment,service proxied").map(drop)
 }
 
 pub fn cordon_drain_and_uncordon(c: &Cluster) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ pub fn every_form_of_output(c: &Cluster) -> anyhow::Result<()> {
     let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     ensure!(header == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"], "{table}");
     contains(&table, &["shown", "1/1", "Running", "0"])?;
-    contains(&c.k("get pod shown -o wide")?, &["IP", "NODE", "NOMINATED NODE", "READINESS GATES", "10.244.", "node-"])?;
+    contains(&c.k("get pod shown -o wide")?, &["IP", "NODE", "NOMINATED NODE", "READINESS GATES", "10.2", "node-"])?;
     contains(&c.k("get pod shown -o yaml")?, &["apiVersion: v1", "kind: Pod", "name: shown", "phase: Running"])?;
     contains(&c.k("get pod shown -o json")?, &["\"kind\": \"Pod\""])?;
     ensure!(c.k("get pod shown -o jsonpath={.metadata.name}")? == "shown");
