@@ -69,13 +69,16 @@ where
     let leading = token.child_token();
     let lost = {
         let mut work = std::pin::pin!(work(leading.clone()));
-        let lost = tokio::select! {
-            () = hold(&api, &election, &mut observed) => true,
-            () = &mut work => false,
-            () = token.cancelled() => false,
+        let (lost, done) = tokio::select! {
+            () = hold(&api, &election, &mut observed) => (true, false),
+            () = &mut work => (false, true),
+            () = token.cancelled() => (false, false),
         };
         leading.cancel();
-        work.await;
+        // Work ends with the same token, so it may be over already; a finished future must not be polled again.
+        if !done {
+            work.await;
+        }
         lost
     };
     if !lost {

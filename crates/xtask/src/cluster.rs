@@ -56,7 +56,8 @@ impl Cluster {
         };
         let mut cluster: Self =
             serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-        cluster.dir = dir.to_owned();
+        // Mounts and processes are known by their whole path, whatever way the directory was named.
+        cluster.dir = dir.canonicalize().with_context(|| format!("{}", dir.display()))?;
         Ok(Some(cluster))
     }
 

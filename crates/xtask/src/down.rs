@@ -23,7 +23,11 @@ pub fn run(dir: &Path, wipe: bool) -> anyhow::Result<()> {
     steps.step("stop the daemons", &cluster, &[], || {
         let (runtimes, daemons) =
             unit::recorded(&cluster).into_iter().partition::<Vec<_>, _>(|u| u.ends_with(".containerd"));
-        unit::stop(&cluster, &daemons, STOP_DEADLINE);
+        // What holds a lease gives it back, for which the API server and its store must still be there.
+        let last = |unit: &String| ["kube-apiserver", "kube-store"].contains(&unit.as_str());
+        let (servers, clients) = daemons.into_iter().partition::<Vec<_>, _>(last);
+        unit::stop(&cluster, &clients, STOP_DEADLINE);
+        unit::stop(&cluster, &servers, STOP_DEADLINE);
         sweep::containers(&nodes)?;
         unit::stop(&cluster, &runtimes, STOP_DEADLINE);
         Ok(())

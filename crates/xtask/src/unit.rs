@@ -102,11 +102,13 @@ impl Unit {
     pub fn wait(&self, cluster: &Cluster, deadline: Duration, ready: impl Fn() -> bool) -> anyhow::Result<()> {
         let started = Instant::now();
         loop {
-            if ready() {
-                return Ok(());
-            }
+            // Something else may answer in the place of a daemon that has ended: it must run before and after.
+            let answers = running(cluster, &self.name).is_some() && ready();
             if running(cluster, &self.name).is_none() {
                 bail!("{} ended", self.name);
+            }
+            if answers {
+                return Ok(());
             }
             if started.elapsed() > deadline {
                 bail!("{} was not ready within {} s", self.name, deadline.as_secs());

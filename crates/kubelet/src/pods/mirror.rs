@@ -52,7 +52,11 @@ pub fn ensure(ctx: &Arc<Context>, entry: &Arc<Entry>) {
                 return;
             }
             let outcome: kube::Result<()> = match &desired.mirror {
-                Some(mirror) if mirrored_hash(mirror) == hash(&desired.pod) => return,
+                Some(mirror)
+                    if mirrored_hash(mirror) == hash(&desired.pod) && mirror.metadata.deletion_timestamp.is_none() =>
+                {
+                    return;
+                }
                 // Its deletion comes back by the watch, and then the new one is made.
                 Some(old) => match publish::delete(&ctx, old).await {
                     Ok(()) => return,
