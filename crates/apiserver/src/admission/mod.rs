@@ -58,7 +58,7 @@ pub async fn mutate(
     namespace_lifecycle::admit(&attributes, object).await?;
     service_account::admit(&attributes, object).await?;
     taint_nodes::admit(&attributes, object);
-    priority::admit(&attributes, object)?;
+    priority::admit(&attributes, object).await?;
     default_tolerations::admit(&attributes, object);
     Ok(())
 }

@@ -17,6 +17,7 @@ pub async fn admit(a: &Attributes<'_>, object: &Value) -> Result<(), ApiError> {
         return Ok(());
     }
     let cache = a.api.builtin("namespaces");
+    a.api.caches.own_writes(cache).await?;
     let found = match cache.get(namespace) {
         Some(found) => Some(found),
         None => {

@@ -7,10 +7,11 @@ use super::{Attributes, Operation};
 
 const LOWER_PRIORITY: &str = "PreemptLowerPriority";
 
-pub fn admit(a: &Attributes<'_>, pod: &mut Value) -> Result<(), ApiError> {
+pub async fn admit(a: &Attributes<'_>, pod: &mut Value) -> Result<(), ApiError> {
     if !a.is(Operation::Create, "pods") || !pod.get("spec").is_some_and(Value::is_object) {
         return Ok(());
     }
+    a.api.caches.own_writes(a.api.builtin("priorityclasses")).await?;
     let given = pod.pointer("/spec/priorityClassName").and_then(Value::as_str).unwrap_or_default().to_owned();
     let class = if given.is_empty() { default_class(a) } else { Some(named(a, pod, &given)?) };
     let value = class.as_ref().and_then(|c| c["value"].as_i64()).unwrap_or(0);

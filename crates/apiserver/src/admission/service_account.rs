@@ -42,6 +42,7 @@ async fn find(a: &Attributes<'_>, pod: &Value, name: &str) -> Result<Value, ApiE
     let namespace = meta::namespace(pod);
     let key = format!("{namespace}/{name}");
     let cache = a.api.builtin("serviceaccounts");
+    a.api.caches.own_writes(cache).await?;
     if let Some(found) = cache.get(&key) {
         return Ok(found.value());
     }

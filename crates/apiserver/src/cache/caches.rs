@@ -71,8 +71,21 @@ impl Caches {
         self.revision() > 0
     }
 
-    pub fn note_written(&self, revision: u64) {
+    pub fn note_written(&self, kind: &Kind, revision: u64) {
         self.written.fetch_max(revision, Ordering::AcqRel);
+        if let Some(cache) = self.get(&kind.storage_path) {
+            cache.written.fetch_max(revision, Ordering::AcqRel);
+        }
+    }
+
+    /// Waits until a cache holds what this server itself has written of its resource: a client that was told of a
+    /// change must not be answered as if it had not happened. Costs nothing while nothing is on its way.
+    pub async fn own_writes(&self, cache: &Cache) -> Result<(), ApiError> {
+        let written = cache.written();
+        if self.revision() >= written {
+            return Ok(());
+        }
+        self.wait_for(written).await
     }
 
     pub(super) fn advance(&self, revision: u64) {
@@ -142,5 +155,35 @@ async fn answer_revisions(store: Store, mut asked: mpsc::Receiver<oneshot::Sende
             // Whoever went away needs no answer.
             let _ = waiter.send(answer.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    #[tokio::test]
+    async fn a_reader_waits_for_the_own_writes_of_its_resource_only() {
+        let config = store::Config {
+            servers: vec!["http://127.0.0.1:1".to_owned()],
+            prefix: "/registry".to_owned(),
+            ca: None,
+            identity: None,
+        };
+        let store = Store::connect(&config).await.expect("nothing is contacted yet");
+        let catalog = Catalog::builtin();
+        let kinds = ["namespaces", "pods"].map(|plural| catalog.find("", "v1", plural).expect("built in").clone());
+        let [namespaces, pods] = kinds.clone();
+        let (caches, _) = Caches::new(kinds.into(), store);
+        let cache = |kind: &Kind| caches.get(&kind.storage_path).expect("a cache").clone();
+        caches.advance(4);
+        caches.note_written(&namespaces, 5);
+        caches.own_writes(&cache(&pods)).await.expect("no pod was written");
+        let namespaces = cache(&namespaces);
+        let mut waiting = std::pin::pin!(caches.own_writes(&namespaces));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        caches.advance(5);
+        waiting.await.expect("the write has arrived");
     }
 }

@@ -13,6 +13,7 @@ mod watcher;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -33,6 +34,8 @@ pub struct Cache {
     state: RwLock<State>,
     /// Counts applied batches; watchers sleep on it.
     changed: watch::Sender<u64>,
+    /// The newest revision of this resource that this server itself has written.
+    written: AtomicU64,
 }
 
 #[derive(Default)]
@@ -57,7 +60,7 @@ pub struct Listed {
 
 impl Cache {
     pub fn new(kind: Arc<Kind>) -> Self {
-        Self { kind, state: RwLock::default(), changed: watch::Sender::new(0) }
+        Self { kind, state: RwLock::default(), changed: watch::Sender::new(0), written: AtomicU64::new(0) }
     }
 
     /// `key` is `namespace/name`, or the name alone.
@@ -71,6 +74,10 @@ impl Cache {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
     }
 
     /// The last change of this resource.

@@ -105,7 +105,7 @@ pub async fn swap(api: &Api, kind: &Kind, object: &Value, at: u64, dry_run: bool
     };
     match written {
         Written::At(revision) => {
-            api.caches.note_written(revision);
+            api.caches.note_written(kind, revision);
             Ok(Swapped::Done(object::with_revision(&encoded, revision)))
         }
         Written::Clash(stored) => Ok(Swapped::Clash(stored.as_ref().map(Current::from_stored).transpose()?)),
@@ -133,7 +133,7 @@ pub async fn swap_away(api: &Api, kind: &Kind, object: &Value, at: u64, dry_run:
     let key = store_key(api, kind, meta::namespace(object), meta::name(object));
     match api.store.delete(&key, at).await? {
         Written::At(revision) => {
-            api.caches.note_written(revision);
+            api.caches.note_written(kind, revision);
             Ok(Swapped::Done(served(revision)))
         }
         Written::Clash(stored) => Ok(Swapped::Clash(stored.as_ref().map(Current::from_stored).transpose()?)),

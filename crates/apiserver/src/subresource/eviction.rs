@@ -60,6 +60,7 @@ fn is_ready(pod: &Value) -> bool {
 /// Takes the disruption from the one budget that covers the pod.
 async fn spend(call: &Call<'_>, writer: &Writer<'_>, pod: &Value, ready: bool) -> Result<(), ApiError> {
     let Call { api, request, .. } = call;
+    api.caches.own_writes(api.builtin("poddisruptionbudgets")).await?;
     let budgets = api.builtin("poddisruptionbudgets").in_namespace(&request.info.namespace);
     let labels = meta::labels(pod);
     let covers = |entry: &std::sync::Arc<Entry>| {
