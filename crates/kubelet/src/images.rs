@@ -6,8 +6,8 @@ use base64::Engine;
 use client::recorder::Type;
 use cri::v1::{AuthConfig, ImageSpec, ImageStatusRequest, PodSandboxConfig, PullImageRequest};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
-use podsync::Reason;
 use podsync::duration::go;
+use podsync::{Reason, image_name};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use tokio::sync::Semaphore;
@@ -60,26 +60,35 @@ impl Images {
     ) -> Result<Present, Reason> {
         let image = container.image.clone().unwrap_or_default();
         let name = &container.name;
-        let fail = |reason: Reason| {
-            let text = format!("Failed to pull image {image:?}: {}", reason.message);
-            self.events.container(pod, name, Type::Warning, "Failed", &text);
+        // One event says what happened, the next what it means for the container.
+        let fail = |event: &str, text: &str, reason: Reason| {
+            self.events.container(pod, name, Type::Warning, event, text);
             self.events.container(pod, name, Type::Warning, "Failed", &format!("Error: {}", reason.reason));
             reason
         };
-        let present = self.status(&image).await.map_err(|e| fail(Reason::new("ImageInspectError", e.to_string())))?;
+        if let Err(why) = image_name::check(&image) {
+            let message =
+                format!("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {why}");
+            return Err(fail("InspectFailed", &message, Reason::new("InvalidImageName", message.clone())));
+        }
+        let present = self.status(&image).await.map_err(|error| {
+            let message = format!("Failed to inspect image {image:?}: {error}");
+            fail("InspectFailed", &message, Reason::new("ImageInspectError", message.clone()))
+        })?;
         let policy = container.image_pull_policy.as_deref().unwrap_or_else(|| default_policy(&image));
         match (policy, present) {
             ("Never", None) => {
                 let message = format!("Container image {image:?} is not present with pull policy of Never");
-                self.events.container(pod, name, Type::Warning, "ErrImageNeverPull", &message);
-                Err(Reason::new("ErrImageNeverPull", message))
+                Err(fail("ErrImageNeverPull", &message, Reason::new("ErrImageNeverPull", message.clone())))
             }
             ("Never" | "IfNotPresent", Some(present)) => {
                 let message = format!("Container image {image:?} already present on machine");
                 self.events.container(pod, name, Type::Normal, "Pulled", &message);
                 Ok(present)
             }
-            _ => self.pull(pod, name, &image, sandbox).await.map_err(fail),
+            _ => self.pull(pod, name, &image, sandbox).await.map_err(|reason| {
+                fail("Failed", &format!("Failed to pull image {image:?}: {}", reason.message), reason)
+            }),
         }
     }
 
@@ -218,12 +227,8 @@ fn host_of(server: &str) -> &str {
     }
 }
 
-/// The part before the first slash, if it looks like a host.
 fn registry_of(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "docker.io",
-    }
+    image_name::split_domain(image).0.unwrap_or("docker.io")
 }
 
 #[cfg(test)]

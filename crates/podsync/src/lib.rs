@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod conditions;
 pub mod duration;
 pub mod expand;
+pub mod image_name;
 pub mod labels;
 pub mod phase;
 pub mod plan;

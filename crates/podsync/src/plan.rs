@@ -420,7 +420,7 @@ impl Memory {
     /// A failed pull is tried again after a back-off, any other failure after a short pause.
     pub fn record_failure(&mut self, name: &str, reason: Reason, now: Timestamp) {
         self.launching.remove(name);
-        if matches!(reason.reason.as_str(), "ErrImagePull" | "ErrImageNeverPull" | "RegistryUnavailable") {
+        if matches!(reason.reason.as_str(), "ErrImagePull" | "RegistryUnavailable") {
             self.pulls.next(name, now, now);
         } else {
             self.retry_at = Some(now + RETRY);

@@ -141,6 +141,18 @@ fn pulls_wait() {
     check(pulling, "start a#0");
 }
 
+/// What no pull can mend is not a pull's back-off.
+#[test]
+fn an_image_that_is_never_pulled_is_looked_for_again() {
+    let mut missing = case(two()).with(vec![running("b", 0)]);
+    let why = Reason::new("ErrImageNeverPull", "not present");
+    missing.memory.record_failure("a", why.clone(), at(95));
+    assert_eq!(missing.plan().waiting.get("a"), None);
+    assert_eq!(missing.memory.failures["a"], why);
+    missing.second = 101;
+    check(missing, "start a#0");
+}
+
 #[test]
 fn init_containers_run_in_order() {
     check(case(with_init()).with(vec![running("i1", 0)]), "");

@@ -93,6 +93,10 @@ impl PodRuntime {
         (only && newest.ready && (host_network || !newest.ips.is_empty())).then_some(newest)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty() && self.containers.is_empty()
+    }
+
     pub fn any_running(&self) -> bool {
         self.containers.iter().any(Container::may_run)
     }

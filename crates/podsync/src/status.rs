@@ -23,6 +23,10 @@ pub type HostIps<'a> = &'a [String];
 pub fn status(input: &Input, plan: &Plan, host_ips: HostIps) -> PodStatus {
     let pod = input.pod;
     let old = pod.status.clone().unwrap_or_default();
+    // What a pod that has ended left here may be gone; its report stays.
+    if matches!(old.phase.as_deref(), Some("Failed" | "Succeeded")) && input.runtime.is_empty() {
+        return PodStatus { observed_generation: pod.metadata.generation, ..old };
+    }
     let view = View { input, plan };
     let init = view.statuses(pod::init_containers(pod), old.init_container_statuses.as_deref());
     let main = view.statuses(pod::containers(pod), old.container_statuses.as_deref());

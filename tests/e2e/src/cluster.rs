@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use nix::sys::signal::Signal;
 
 use crate::host::Snapshot;
 
@@ -160,10 +161,25 @@ impl Cluster {
         text.split(' ').next().and_then(|pid| pid.parse().ok()).with_context(|| format!("{}", path.display()))
     }
 
+    /// What a daemon has printed.
+    pub fn log(&self, unit: &str) -> anyhow::Result<String> {
+        let path = self.dir().join("log").join(format!("{unit}.log"));
+        std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))
+    }
+
     /// SIGKILL, and wait until it is gone.
     pub fn kill(&self, unit: &str) -> anyhow::Result<()> {
+        self.signal(unit, Signal::SIGKILL)
+    }
+
+    /// SIGTERM, and wait until it is gone.
+    pub fn stop(&self, unit: &str) -> anyhow::Result<()> {
+        self.signal(unit, Signal::SIGTERM)
+    }
+
+    fn signal(&self, unit: &str, signal: Signal) -> anyhow::Result<()> {
         let pid = nix::unistd::Pid::from_raw(self.pid(unit)?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).with_context(|| unit.to_owned())?;
+        nix::sys::signal::kill(pid, signal).with_context(|| unit.to_owned())?;
         eventually(PATIENCE, || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             ensure!(stat.is_empty() || stat.contains(") Z "), "{unit} is still there");

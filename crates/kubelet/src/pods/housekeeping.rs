@@ -12,7 +12,8 @@ use crate::pods::Pods;
 use crate::pods::worker::{remove_container, remove_sandbox};
 use crate::volumes;
 
-const ORPHAN_GRACE_SECONDS: i64 = 30;
+/// Nobody waits for what the container still has to say.
+const ORPHAN_GRACE_SECONDS: i64 = 1;
 
 pub async fn sweep(ctx: &Context, pods: &Pods, running: impl Iterator<Item = &String>) {
     if !pods.sources_are_ready() {
@@ -20,11 +21,12 @@ pub async fn sweep(ctx: &Context, pods: &Pods, running: impl Iterator<Item = &St
     }
     let known: BTreeSet<String> = pods.all().iter().map(|entry| entry.uid.clone()).collect();
     let orphans: BTreeSet<&String> = running.filter(|uid| !known.contains(*uid)).collect();
-    for uid in &orphans {
+    futures::future::join_all(orphans.iter().map(|uid| async move {
         if let Err(error) = remove_runtime(ctx, uid).await {
             tracing::warn!(%error, pod = uid, "cannot remove an orphaned pod");
         }
-    }
+    }))
+    .await;
     let gone = |uid: &str| !known.contains(uid) && !orphans.iter().any(|o| o.as_str() == uid);
     for entry in std::fs::read_dir(ctx.settings.pods_dir()).into_iter().flatten().flatten() {
         let uid = entry.file_name().to_string_lossy().into_owned();

@@ -191,7 +191,10 @@ impl Worker {
         let verdicts = self.entry.probes.lock().clone();
         let input = Input { pod: &pod, stage: &stage, runtime: &runtime, memory: &self.memory, probes: &verdicts, now };
         let mut plan = podsync::plan(&input);
-        let status = podsync::status(&input, &plan, &self.ctx.host_ips());
+        let status = match &self.rejected {
+            Some(why) => podsync::admit::rejected(&pod, why, now),
+            None => podsync::status(&input, &plan, &self.ctx.host_ips()),
+        };
         self.entry.set_view(View { runtime: runtime.clone(), status: Some(status.clone()) });
         self.publish(&status);
         self.probes.sync(&pod, &runtime, matches!(stage, Stage::Run));
@@ -238,7 +241,9 @@ impl Worker {
     /// A pod that already has something running here was admitted by an earlier kubelet.
     fn admit(&mut self, pod: &Pod, runtime: &PodRuntime) {
         self.admitted = true;
-        if !runtime.sandboxes.is_empty() || spec::is_static(pod) {
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        let over = pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded"));
+        if over || !runtime.sandboxes.is_empty() || spec::is_static(pod) {
             return;
         }
         let others = self.pods.active_except(&self.entry.uid);

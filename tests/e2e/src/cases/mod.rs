@@ -34,6 +34,8 @@ cases![
     pods::a_crashing_container_backs_off,
     pods::probes_decide_readiness_and_restarts,
     pods::static_pods_are_mirrored,
+    pods::a_node_refuses_what_it_cannot_run,
+    pods::an_image_that_cannot_be_had_is_said_so,
     streams::logs_follow,
     streams::exec_has_stdin_a_terminal_and_an_exit_code,
     streams::attach_and_copy,
@@ -54,6 +56,7 @@ cases![
     bad_input::access_is_denied_in_upstreams_words,
     survival::a_deployment_serves_while_daemons_are_killed,
     survival::containers_outlive_their_kubelet,
+    survival::daemons_stop_when_asked_and_hand_over_their_leases,
     down::a_second_up_finds_the_cluster,
     down::nothing_is_left_behind_and_nothing_is_lost,
 ];

@@ -209,6 +209,78 @@ pub fn static_pods_are_mirrored(c: &Cluster) -> anyhow::Result<()> {
         &c.k("get pod fixed-node-1 -o yaml")?,
         &["kubernetes.io/config.mirror", "kubernetes.io/config.source: file"],
     )?;
+    // Deleting the mirror deletes only what was shown: it is back at once, for the same container.
+    let seen = |path: &str| c.k(&format!("get pod fixed-node-1 -o jsonpath={path}"));
+    let (uid, container) = (seen("{.metadata.uid}")?, seen("{.status.containerStatuses[0].containerID}")?);
+    c.k("delete pod fixed-node-1")?;
+    eventually(PATIENCE, || {
+        ensure!(seen("{.metadata.uid}")? != uid, "the mirror was not made again");
+        ensure!(seen("{.status.containerStatuses[0].containerID}")? == container, "another container");
+        Ok(())
+    })?;
     std::fs::remove_file(&manifest)?;
     eventually(PATIENCE, || contains(&c.refused(&["get", "pod", "fixed-node-1"])?, &["not found"]))
+}
+
+pub fn a_node_refuses_what_it_cannot_run(c: &Cluster) -> anyhow::Result<()> {
+    let pod = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  nodeName: node-1
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: shell
+    image: busybox:1.36
+    command: [sleep, infinity]
+{spec}
+"
+        )
+    };
+    let port = "    ports: [{containerPort: 80, hostPort: 18080}]";
+    c.apply(&pod("holder", port))?;
+    c.k("wait pod/holder --for=condition=Ready --timeout=60s")?;
+    let too_much = "    resources: {requests: {cpu: '1000'}}";
+    let elsewhere = "  nodeSelector: {kubernetes.io/hostname: node-2}";
+    for (name, spec, status) in
+        [("second", port, "NodePorts"), ("huge", too_much, "OutOfcpu"), ("astray", elsewhere, "NodeAffinity")]
+    {
+        c.apply(&pod(name, spec))?;
+        c.await_json(&format!("pod {name}"), "{.status.phase} {.status.reason}", &format!("Failed {status}"))?;
+        contains(&c.k(&format!("get pod {name}"))?, &["0/1", status])?;
+        contains(&c.k(&format!("get pod {name} -o jsonpath={{.status.message}}"))?, &["Pod was rejected: "])?;
+    }
+    c.k("delete pod holder second huge astray --now")?;
+    Ok(())
+}
+
+pub fn an_image_that_cannot_be_had_is_said_so(c: &Cluster) -> anyhow::Result<()> {
+    let pod = |name: &str, image: &str, policy: &str| {
+        format!(
+            "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{{name: c, image: '{image}', imagePullPolicy: {policy}}}]
+"
+        )
+    };
+    c.apply(&pod("never", "busybox:0.0.0-none", "Never"))?;
+    c.apply(&pod("malformed", "Busybox", "IfNotPresent"))?;
+    let reason = "{.status.containerStatuses[0].state.waiting.reason}";
+    c.await_json("pod never", reason, "ErrImageNeverPull")?;
+    c.await_json("pod malformed", reason, "InvalidImageName")?;
+    let events = |name: &str, words: &[&str]| {
+        let get = format!("get events --field-selector involvedObject.name={name}");
+        eventually(PATIENCE, || contains(&c.k(&get)?, words))
+    };
+    // Two events of one failure: it was tried again, and still says what it is.
+    events("never", &["ErrImageNeverPull", "Error: ErrImageNeverPull"])?;
+    events("malformed", &["InspectFailed", "repository name (library/Busybox) must be lowercase"])?;
+    c.await_json("pod never", reason, "ErrImageNeverPull")?;
+    c.k("delete pod never malformed --now")?;
+    Ok(())
 }

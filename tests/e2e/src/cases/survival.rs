@@ -152,3 +152,18 @@ pub fn containers_outlive_their_kubelet(c: &Cluster) -> anyhow::Result<()> {
     c.k("delete pod outlive --now")?;
     Ok(())
 }
+
+/// SIGTERM: no panic, and the next holder need not wait until the lease runs out.
+pub fn daemons_stop_when_asked_and_hand_over_their_leases(c: &Cluster) -> anyhow::Result<()> {
+    for daemon in ["kube-scheduler", "kube-controller-manager"] {
+        let holder = "{.spec.holderIdentity}";
+        let lease = format!("lease -n kube-system {daemon}");
+        ensure!(!c.k(&format!("get {lease} -o jsonpath={holder}"))?.is_empty(), "{daemon} holds no lease");
+        c.stop(daemon)?;
+        c.await_json(&lease, holder, "")?;
+        let log = c.log(daemon)?;
+        ensure!(!log.contains("panicked"), "{daemon} panicked:\n{log}");
+        c.xtask_up(&[])?;
+    }
+    Ok(())
+}
