@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use crate::reservation::Reservations;
+
 pub const SERVICE_CIDR: &str = "10.96.0.0/12";
 pub const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 pub const DNS_SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -63,10 +65,16 @@ impl Cluster {
 
     /// A new cluster, with the first index that no other one on this host uses.
     pub fn create(dir: &Path, nodes: u8) -> anyhow::Result<Self> {
-        let free = |index: &u8| !Path::new("/sys/class/net").join(bridge(*index)).exists();
-        let Some(index) = (0..MAX_CLUSTERS).find(free) else {
-            bail!("{MAX_CLUSTERS} clusters run here already");
-        };
+        let reservations = Reservations::default();
+        let mut index = None;
+        for candidate in 0..MAX_CLUSTERS {
+            // Somebody else's link by our name is as good as a reservation.
+            if !Path::new("/sys/class/net").join(bridge(candidate)).exists() && reservations.take(candidate, dir)? {
+                index = Some(candidate);
+                break;
+            }
+        }
+        let Some(index) = index else { bail!("{MAX_CLUSTERS} clusters are here already") };
         let cluster = Self { index, nodes, ip_forward: original_forwarding()?, dir: dir.to_owned() };
         cluster.save()?;
         Ok(cluster)

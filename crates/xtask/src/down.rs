@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::cluster::{Cluster, Node};
+use crate::reservation::Reservations;
 use crate::steps::Steps;
 use crate::{network, sweep, unit};
 
@@ -41,6 +42,7 @@ pub fn run(dir: &Path, wipe: bool) -> anyhow::Result<()> {
     steps.step("remove the network", &cluster, &[], || network::remove(&cluster))?;
     if wipe {
         steps.step("remove the data", &cluster, &[], || {
+            Reservations::default().release(&cluster);
             fs::remove_dir_all(&cluster.dir).with_context(|| format!("cannot remove {}", cluster.dir.display()))
         })?;
     }

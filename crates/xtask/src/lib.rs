@@ -8,6 +8,7 @@ pub mod network;
 pub mod node_config;
 pub mod oci;
 pub mod registry;
+pub mod reservation;
 pub mod steps;
 pub mod sweep;
 pub mod unit;

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 
 use crate::cluster::{Cluster, DNS_SERVICE_ADDRESS, Node};
+use crate::reservation::Reservations;
 use crate::steps::Steps;
 use crate::unit::Unit;
 use crate::units::{self, Binaries};
@@ -38,7 +39,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         hints(&cluster);
         return Ok(());
     }
-    let mut steps = Steps::new(11);
+    let mut steps = Steps::new(12);
     let nodes: Vec<Node> = cluster.nodes().collect();
     steps.step("make the certificates", &cluster, &[], || trust(&cluster))?;
     steps.step("build the images", &cluster, &[], || {
@@ -68,6 +69,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     steps.step("wait for the nodes to be Ready", &cluster, &kubelets, || nodes_ready(&cluster, &nodes))?;
     let dns = [String::from("kube-dns"), format!("{}.kube-proxy", nodes[0].name)];
     steps.step("wait for DNS to answer", &cluster, &dns, || dns_answers(&cluster))?;
+    // A daemon may have died long after its own step.
+    let dead: Vec<String> = all.into_iter().map(|u| u.name).filter(|u| unit::running(&cluster, u).is_none()).collect();
+    steps.step("see that every daemon is alive", &cluster, &dead, || match dead.as_slice() {
+        [] => Ok(()),
+        dead => bail!("{} ended", dead.join(", ")),
+    })?;
     eprintln!(
         "\nthe cluster is up after {:.1} s; logs are in {}",
         steps.elapsed().as_secs_f64(),
@@ -87,6 +94,7 @@ fn record(options: &Options) -> anyhow::Result<Cluster> {
     let Some(mut cluster) = Cluster::load(&dir)? else {
         return Cluster::create(&dir, options.nodes.unwrap_or(1));
     };
+    Reservations::default().retake(&cluster)?;
     match options.nodes {
         Some(nodes) if nodes > cluster.nodes => {
             cluster.nodes = nodes;

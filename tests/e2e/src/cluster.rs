@@ -42,6 +42,10 @@ impl Cluster {
         self.dir.path()
     }
 
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// What the host looked like before the cluster.
     pub fn before(&self) -> &Snapshot {
         &self.before
@@ -190,7 +194,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Err(error) = self.down() {
+        let dir = self.dir().display().to_string();
+        if let Err(error) = self.xtask(&["down", "--wipe", "--dir", &dir]) {
             println!("the cluster could not be taken down: {error:#}");
         }
     }

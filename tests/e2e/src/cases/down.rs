@@ -1,6 +1,6 @@
 //! The end: a second `up`, then `down`, after which the host is as it was, and `up` again, which has lost nothing.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use super::{client, web};
 use crate::cluster::{Cluster, PATIENCE, contains, eventually};
@@ -11,6 +11,32 @@ pub fn a_second_up_finds_the_cluster(c: &Cluster) -> anyhow::Result<()> {
     contains(&c.xtask_up(&[])?, &["is running", "kubeconfig:"])?;
     ensure!(c.pid("kube-apiserver")? == pid, "the API server was started again");
     Ok(())
+}
+
+/// A daemon whose port somebody else holds: `up` says which step failed, and what its log says.
+pub fn a_daemon_that_cannot_start_is_named(c: &Cluster) -> anyhow::Result<()> {
+    c.kill("kube-scheduler")?;
+    let server = c.k("config view -o jsonpath={.clusters[0].cluster.server}")?;
+    let host = server.trim_start_matches("https://").split(':').next().context("a host")?.to_owned();
+    let taken = std::net::TcpListener::bind((host.as_str(), 10259))?;
+    let failure = format!("{:#}", c.xtask_up(&[]).err().context("up did not notice")?);
+    contains(&failure, &["kube-scheduler ended", "log/kube-scheduler.log", "Address already in use"])?;
+    drop(taken);
+    c.xtask_up(&[]).map(drop)
+}
+
+/// A second cluster comes while the first one is stopped, and takes nothing that is the first one's.
+pub fn a_stopped_cluster_keeps_its_addresses(c: &Cluster) -> anyhow::Result<()> {
+    c.down()?;
+    let other = tempfile::Builder::new().prefix("coxswain-e2e-other.").tempdir()?;
+    // However the directory is named.
+    let name = format!("{}/", other.path().display());
+    let came = c.xtask(&["up", "--root", &c.root().display().to_string(), "--dir", &name]);
+    let went = c.xtask(&["down", "--wipe", "--dir", &name]);
+    came?;
+    went?;
+    ensure!(!other.path().exists(), "--wipe left the data");
+    c.xtask_up(&[]).map(drop)
 }
 
 pub fn nothing_is_left_behind_and_nothing_is_lost(c: &Cluster) -> anyhow::Result<()> {

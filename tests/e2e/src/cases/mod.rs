@@ -58,6 +58,8 @@ cases![
     survival::containers_outlive_their_kubelet,
     survival::daemons_stop_when_asked_and_hand_over_their_leases,
     down::a_second_up_finds_the_cluster,
+    down::a_daemon_that_cannot_start_is_named,
+    down::a_stopped_cluster_keeps_its_addresses,
     down::nothing_is_left_behind_and_nothing_is_lost,
 ];
 
