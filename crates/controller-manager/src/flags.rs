@@ -99,6 +99,8 @@ pub struct Args {
     pub concurrent_endpoint_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_service_endpoint_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub mirroring_concurrent_service_endpoint_syncs: usize,
     #[arg(long, default_value_t = 10)]
     pub concurrent_namespace_syncs: usize,
     #[arg(long, default_value_t = 20)]

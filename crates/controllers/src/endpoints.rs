@@ -16,8 +16,8 @@ const MAX_ADDRESSES: usize = 1000;
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const CONTROLLER: &str = "endpoint-controller";
-const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 pub struct Observed<'a> {
     /// `None` once the Service is gone.

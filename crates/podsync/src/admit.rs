@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use scheduling::taints::{self, Effect};
 use scheduling::{NodeInfo, PodInfo};
 
@@ -75,9 +75,7 @@ fn failed(plugin: &str, why: &str) -> Reason {
 fn out_of(name: &str, wanted: i64, used: i64, capacity: i64) -> Reason {
     Reason::new(
         format!("OutOf{name}"),
-        format!(
-            "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
-        ),
+        format!("Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"),
     )
 }
 
@@ -119,8 +117,7 @@ mod tests {
         check("1", &["1500m"], Err("OutOfcpu"));
         check("0", &["0", "0"], Err("OutOfpods"));
         let full = admit(&pod("1"), [pod("1500m")].iter(), &allocatable, None).expect_err("full");
-        let message =
-            "Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000";
+        let message = "Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000";
         assert_eq!(full.message, message);
     }
 

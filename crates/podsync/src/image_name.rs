@@ -30,9 +30,7 @@ pub fn check(image: &str) -> Result<(), String> {
 pub fn split_domain(image: &str) -> (Option<&str>, &str) {
     match image.split_once('/') {
         Some((first, rest))
-            if first.contains(['.', ':'])
-                || first == "localhost"
-                || first.bytes().any(|b| b.is_ascii_uppercase()) =>
+            if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) =>
         {
             (Some(first), rest)
         }
@@ -109,7 +107,8 @@ mod tests {
         good("Registry.example/nginx");
         good(&format!("quay.io/a@sha256:{}", "0".repeat(64)));
         good(&format!("a:b@sha256:{}", "0".repeat(64)));
-        let malformed = ["", "nginx:", ":tag", "a b", "a//b", "a/", "-a", "a___b", "a..b", "nginx:bad tag", "a@b", "a:b:c"];
+        let malformed =
+            ["", "nginx:", ":tag", "a b", "a//b", "a/", "-a", "a___b", "a..b", "nginx:bad tag", "a@b", "a:b:c"];
         malformed.iter().for_each(|image| bad(image, "invalid reference format"));
         bad("a.b:x/nginx", "invalid reference format");
         bad("Nginx", "invalid reference format: repository name (library/Nginx) must be lowercase");

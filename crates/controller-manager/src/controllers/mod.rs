@@ -14,6 +14,7 @@ mod daemon_set;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
 mod endpoints;
 mod job;
 mod node_ipam;
@@ -77,6 +78,12 @@ pub const TABLE: &[Row] = &[
     row("cronjob-controller", "cronjob", "cronjob-controller", cron_job::build),
     row("endpoints-controller", "endpoint", "endpoint-controller", endpoints::build),
     row("endpointslice-controller", "endpointslice", "endpoint-slice-controller", endpoint_slice::build),
+    row(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring",
+        "endpoint-slice-mirroring-controller",
+        endpoint_slice_mirroring::build,
+    ),
     row("serviceaccount-controller", "serviceaccount", "serviceaccount-controller", service_account::build),
     row("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", "root-ca-cert-publisher", root_ca::build),
     row("node-lifecycle-controller", "nodelifecycle", "node-controller", node_lifecycle::build),

@@ -24,6 +24,7 @@ cases![
     services::replicas_answer_through_their_service,
     services::the_nat_table_has_the_chains_people_know,
     services::node_ports_and_session_affinity,
+    services::endpoints_made_by_hand_are_reached,
     services::headless_services_resolve_to_their_pods,
     namespaces::the_same_pod_in_three_namespaces,
     namespaces::a_context_with_a_default_namespace,

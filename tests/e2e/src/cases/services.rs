@@ -92,6 +92,33 @@ spec:
     Ok(())
 }
 
+/// A Service without a selector leads where its author says.
+pub fn endpoints_made_by_hand_are_reached(c: &Cluster) -> anyhow::Result<()> {
+    let ip = c.k("get pods -n shop -l app=web -o jsonpath={.items[0].status.podIP}")?;
+    c.apply(&format!(
+        "apiVersion: v1
+kind: Service
+metadata: {{name: by-hand, namespace: shop}}
+spec:
+  ports: [{{port: 80, targetPort: 8080}}]
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {{name: by-hand, namespace: shop}}
+subsets: [{{addresses: [{{ip: {ip}}}], ports: [{{port: 8080}}]}}]
+"
+    ))?;
+    let slices = "endpointslices -n shop -l kubernetes.io/service-name=by-hand";
+    c.await_json(slices, "{.items[*].endpoints[*].addresses[*]}", &ip)?;
+    eventually(PATIENCE, || {
+        let url = "http://by-hand.shop/";
+        c.kubectl(&["exec", "shopper", "--", "timeout", "5", "wget", "-q", "-O", "-", url])
+    })?;
+    c.k("delete endpoints by-hand -n shop")?;
+    c.await_json(slices, "{.items[*].metadata.name}", "")?;
+    c.k("delete service by-hand -n shop").map(drop)
+}
+
 pub fn headless_services_resolve_to_their_pods(c: &Cluster) -> anyhow::Result<()> {
     c.apply(
         "apiVersion: v1
