@@ -71,7 +71,7 @@ impl ApiError {
     fn about(self, gr: GroupResource<'_>, name: &str) -> Self {
         self.details(StatusDetails {
             group: (!gr.group.is_empty()).then(|| gr.group.to_owned()),
-            kind: Some(gr.resource.to_owned()),
+            kind: (!gr.resource.is_empty()).then(|| gr.resource.to_owned()),
             name: (!name.is_empty()).then(|| name.to_owned()),
             ..StatusDetails::default()
         })

@@ -97,6 +97,8 @@ pub enum Verbs {
     Stored,
     /// A review: only `create`, nothing is stored (TokenReview, SubjectAccessReview, ...).
     Create,
+    /// There may be such objects, but nobody makes one here.
+    Read,
 }
 
 impl Verbs {
@@ -104,6 +106,7 @@ impl Verbs {
         match self {
             Self::Stored => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
             Self::Create => &["create"],
+            Self::Read => &["get", "list", "watch"],
         }
     }
 }

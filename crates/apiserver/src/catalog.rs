@@ -66,7 +66,7 @@ impl Catalog {
 
     /// Every kind that is kept in the store.
     pub fn stored(&self) -> impl Iterator<Item = Arc<Kind>> + '_ {
-        self.by_plural.values().filter(|k| k.row.verbs == Verbs::Stored).cloned()
+        self.by_plural.values().filter(|k| k.row.verbs != Verbs::Create).cloned()
     }
 
     pub fn has_group_version(&self, group: &str, version: &str) -> bool {

@@ -4,6 +4,7 @@
 
 mod go;
 mod scalar;
+mod syntax;
 mod walk;
 
 use api::ApiError;
@@ -75,15 +76,27 @@ pub fn decode_json(
     node: &Node,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), DecodeError> {
-    let unrecognized = |cause: String| DecodeError::Unrecognized {
+    check_kind(&read_header(bytes, expected)?, expected)?;
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    finish(&mut deserializer, expected, node, validation)
+}
+
+/// The `apiVersion` and `kind` that a body claims; empty where it leaves them out.
+pub fn claimed_kind(bytes: &[u8], expected: &Gvk) -> Result<(String, String), DecodeError> {
+    read_header(bytes, expected).map(|header| (header.api_version, header.kind))
+}
+
+fn read_header(bytes: &[u8], expected: &Gvk) -> Result<go::Header, DecodeError> {
+    go::Header::read(bytes).map_err(|cause| DecodeError::Unrecognized {
         expected: expected.kind.to_string(),
         cause: format!("couldn't get version/kind; json parse error: {cause}"),
         summary: go::summary(bytes),
-    };
-    let header = go::Header::read(bytes).map_err(unrecognized)?;
-    check_kind(&header, expected)?;
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    finish(&mut deserializer, expected, node, validation)
+    })
+}
+
+/// The body as an error about its encoding shows it.
+pub fn unrecognized(bytes: &[u8], expected: &Gvk, cause: String) -> DecodeError {
+    DecodeError::Unrecognized { expected: expected.kind.to_string(), cause, summary: go::summary(bytes) }
 }
 
 /// As `decode_json`, of a value in hand, such as the result of a patch.
@@ -112,7 +125,7 @@ fn finish<'de, D: Deserializer<'de, Error = serde_json::Error>>(
     };
     let mut state = State::default();
     let decoded = Seed { state: &mut state, node }.deserialize(deserializer);
-    let decoded = decoded.map_err(|e| unfit(go::syntax_error(&e, &[])))?;
+    let decoded = decoded.map_err(|e| unfit(e.to_string()))?;
     if let Some(error) = state.type_error {
         return Err(unfit(error));
     }

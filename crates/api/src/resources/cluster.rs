@@ -1,16 +1,23 @@
-//! What describes the cluster itself: `coordination.k8s.io`, `node.k8s.io`, `storage.k8s.io`.
+//! What describes the cluster itself: `coordination.k8s.io`, `apiextensions.k8s.io`, `node.k8s.io`, `storage.k8s.io`.
 
 use super::{cluster, namespaced};
 use crate::printers::{node, storage};
-use crate::table::Resource;
+use crate::table::{Resource, Verbs};
 
 const COORDINATION: (&str, &str) = ("coordination.k8s.io", "v1");
+const EXTENSIONS: (&str, &str) = ("apiextensions.k8s.io", "v1");
 const NODE: (&str, &str) = ("node.k8s.io", "v1");
 const STORAGE: (&str, &str) = ("storage.k8s.io", "v1");
 
 pub(super) fn rows() -> Vec<Resource> {
     vec![
         namespaced(COORDINATION, "Lease", "leases").printed(node::lease()),
+        // Clients look through the list before they call a kind unknown.
+        Resource {
+            verbs: Verbs::Read,
+            categories: vec!["api-extensions".into()],
+            ..cluster(EXTENSIONS, "CustomResourceDefinition", "customresourcedefinitions").short(&["crd", "crds"])
+        },
         cluster(NODE, "RuntimeClass", "runtimeclasses").printed(node::runtime_class()),
         cluster(STORAGE, "CSINode", "csinodes").printed(storage::csi_node()),
         cluster(STORAGE, "StorageClass", "storageclasses").short(&["sc"]).printed(storage::storage_class()),

@@ -1,5 +1,7 @@
 //! Request bodies: bounded, and read only when a handler wants them.
 
+use std::time::Duration;
+
 use api::ApiError;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
@@ -15,6 +17,8 @@ pub const MAX_BODY: usize = 3 << 20;
 /// How much of a body that is too large is read and thrown away: a client that is still sending when its stream is
 /// reset never sees the refusal.
 const MAX_DRAINED: usize = 16 << 20;
+
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub async fn read(mut body: Incoming) -> Result<Bytes, ApiError> {
     let mut collected = BytesMut::new();
@@ -34,6 +38,20 @@ pub async fn read(mut body: Incoming) -> Result<Bytes, ApiError> {
         return Err(ApiError::too_large(format!("Request entity too large: limit is {MAX_BODY}")));
     }
     Ok(collected.freeze())
+}
+
+/// Reads a body that nobody wants, for a while, so that its sender comes to read the refusal.
+pub async fn discard(mut body: Incoming) {
+    let reading = async {
+        let mut length = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            length += frame.data_ref().map_or(0, Bytes::len);
+            if length > MAX_DRAINED {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

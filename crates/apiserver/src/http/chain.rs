@@ -9,6 +9,7 @@ use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 
 use super::accept::Accept;
+use super::body;
 use super::inflight::Inflight;
 use super::info::RequestInfo;
 use super::query::Query;
@@ -47,6 +48,9 @@ impl Chain {
         let result = self.admitted(&mut request, certificate).await;
         if let Err(error) = &result {
             tracing::debug!(path = request.info.path, verb = request.info.verb, user = request.user.name, %error, "refused");
+            if let Some(body) = request.take_body() {
+                body::discard(body).await;
+            }
         }
         let mut response = respond(result, request.accept, &request.audit_id, &request.warnings());
         if request.method == http::Method::HEAD {

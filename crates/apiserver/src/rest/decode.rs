@@ -5,7 +5,6 @@ use api::meta;
 use api::table::Resource;
 use bytes::Bytes;
 use schema::{FieldValidation, Gvk};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::catalog::Catalog;
@@ -72,12 +71,9 @@ pub fn yaml_to_json(bytes: &[u8]) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(&value).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
-/// What a body says it is; the rest is not looked at.
-#[derive(Default, Deserialize)]
+/// What a body says it is.
 struct TypeMeta {
-    #[serde(default, rename = "apiVersion")]
     api_version: String,
-    #[serde(default)]
     kind: String,
 }
 
@@ -88,10 +84,9 @@ pub fn from_json(
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<Value, ApiError> {
-    let given: TypeMeta = serde_json::from_slice(bytes)
-        .map_err(|error| unrecognized(row, bytes, &format!("couldn't get version/kind; json parse error: {error}")))?;
-    check_kind(catalog, row, &given)?;
     let expected = Gvk::new(&row.group, &row.version, &row.kind);
+    let (api_version, kind) = schema::claimed_kind(bytes, &expected)?;
+    check_kind(catalog, row, &TypeMeta { api_version, kind })?;
     let Some(node) = catalog.schemas.get(&expected) else {
         let mut object: Value =
             serde_json::from_slice(bytes).map_err(|error| unrecognized(row, bytes, &error.to_string()))?;
@@ -104,13 +99,7 @@ pub fn from_json(
 }
 
 fn unrecognized(row: &Resource, bytes: &[u8], error: &str) -> ApiError {
-    const SHOWN: usize = 30;
-    let shown: String = String::from_utf8_lossy(bytes).chars().take(SHOWN).collect();
-    let dots = if bytes.len() > SHOWN { " ..." } else { "" };
-    ApiError::bad_request(format!(
-        "the object provided is unrecognized (must be of type {}): {error} ({shown:?}{dots})",
-        row.kind
-    ))
+    schema::unrecognized(bytes, &Gvk::new(&row.group, &row.version, &row.kind), error.to_owned()).into()
 }
 
 fn check_kind(catalog: &Catalog, row: &Resource, given: &TypeMeta) -> Result<(), ApiError> {

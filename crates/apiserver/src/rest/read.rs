@@ -216,9 +216,12 @@ async fn from_store(
 
 /// The 410 carries a token with which the client may go on, inconsistently.
 fn expired(call: &Call<'_>, start: &str, base: &str) -> ApiError {
+    if call.request.query.filled("continue").is_none() {
+        return ApiError::expired(store::TOO_OLD);
+    }
     let error = ApiError::expired(store::EXPIRED);
     let after = start.strip_prefix(base).unwrap_or_default().trim_end_matches('\0');
-    if call.request.query.filled("continue").is_none() || after.is_empty() {
+    if after.is_empty() {
         return error;
     }
     let token =

@@ -70,12 +70,15 @@ impl From<Error> for ApiError {
     }
 }
 
-/// Upstream's words for a continue token or exact resourceVersion that etcd no longer has.
+/// Upstream's words for a continue token whose revision etcd no longer has.
 pub const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can \
                            start a new list without the continue parameter, or use the continue token in this \
                            response to retrieve the remainder of the results. Continuing with the provided token \
                            results in an inconsistent list - objects that were created, modified, or deleted between \
                            the time the first chunk was returned and now may show up in the list.";
+
+/// The same of a list at a revision that the client chose.
+pub const TOO_OLD: &str = "The resourceVersion for the provided list is too old.";
 
 /// A key's value as it is in the store.
 #[derive(Clone, Debug)]

@@ -33,6 +33,8 @@ pub struct Harness {
     server: JoinHandle<()>,
     // Last: the server drains before its store goes.
     _store: Store,
+    /// Where the store takes requests, past the API server.
+    pub store_url: String,
 }
 
 struct Store(Child);
@@ -98,7 +100,7 @@ impl Harness {
         };
         let (store, servers) = store(dir.path());
         let flags = [
-            ("etcd-servers", servers),
+            ("etcd-servers", servers.clone()),
             ("client-ca-file", file("ca.crt", &ca.cert_pem).display().to_string()),
             ("tls-cert-file", file("apiserver.crt", &serving.cert_pem).display().to_string()),
             ("tls-private-key-file", file("apiserver.key", &serving.key_pem).display().to_string()),
@@ -117,7 +119,7 @@ impl Harness {
         let stop = CancellationToken::new();
         let server = Server::build(config, stop.clone()).await.expect("the server builds");
         let server = tokio::spawn(server.run(listener));
-        let this = Self { dir, url, authority, ca, stop, server, _store: store };
+        let this = Self { dir, url, authority, ca, stop, server, _store: store, store_url: servers };
         this.wait_ready().await;
         this
     }

@@ -77,7 +77,10 @@ async fn bodies(c: &Client) {
             "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         ),
     );
-    assert_eq!(c.send(Method::POST, MAPS, "application/json", b"{".to_vec()).await.0, 400);
+    let malformed = "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse \
+                     error: invalid character 'a' looking for beginning of object key string ({a: 1})";
+    let body = b"{a: 1}".to_vec();
+    check(c.send(Method::POST, MAPS, "application/json", body).await, (400, "BadRequest", malformed));
     assert_eq!(c.send(Method::POST, MAPS, "application/vnd.kubernetes.protobuf", b"{}".to_vec()).await.0, 400);
 }
 
@@ -158,6 +161,8 @@ async fn users(h: &Harness) {
             r#"nodes "n1" is forbidden: User "jane" cannot get resource "nodes" in API group "" at the cluster scope"#,
         ),
     );
+    let (_, refused) = h.nobody().get("/metrics").await;
+    assert_eq!(refused["details"], json!({}));
     check(
         h.nobody().get("/metrics").await,
         (403, "Forbidden", r#"forbidden: User "system:anonymous" cannot get path "/metrics""#),
@@ -177,6 +182,22 @@ async fn routes(c: &Client) {
     check(
         c.delete("/api/v1/namespaces?labelSelector=a%3Db", &json!({})).await,
         (405, "MethodNotAllowed", r#"deletecollection is not supported on resources of kind "namespaces""#),
+    );
+}
+
+/// There are no definitions, and a client may see so; nobody is told that one was made.
+async fn definitions(c: &Client) {
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let (code, list) = c.get(path).await;
+    assert_eq!((code, &list["items"]), (200, &json!([])));
+    let big = json!({"metadata": {"name": "x".repeat(1 << 20)}});
+    check(
+        c.post(path, &big).await,
+        (
+            405,
+            "MethodNotAllowed",
+            r#"create is not supported on resources of kind "customresourcedefinitions.apiextensions.k8s.io""#,
+        ),
     );
 }
 
@@ -200,4 +221,5 @@ async fn bad_input() {
     users(&h).await;
     routes(&c).await;
     documents(&c).await;
+    definitions(&c).await;
 }

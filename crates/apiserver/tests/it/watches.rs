@@ -121,3 +121,20 @@ async fn a_version_that_is_no_longer_kept_is_gone() {
     assert_eq!((&error["type"], &object["code"], &object["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")));
     assert_eq!(old.next().await, None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_at_a_compacted_version_is_gone() {
+    let h = Harness::start().await;
+    let c = h.admin();
+    let (_, first) = c.post(MAPS, &config_map("a", json!({}))).await;
+    let old = first["metadata"]["resourceVersion"].as_str().expect("a version").to_owned();
+    let (_, second) = c.put(&format!("{MAPS}/a"), &config_map("a", json!({"k": "v"}))).await;
+    let new = second["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).expect("a version");
+    let mut store = etcd_client::Client::connect([&h.store_url], None).await.expect("the store");
+    store.compact(new, None).await.expect("compacted");
+    let (code, gone) = c.get(&format!("{MAPS}?resourceVersion={old}&resourceVersionMatch=Exact")).await;
+    assert_eq!(
+        (code, &gone["reason"], &gone["message"]),
+        (410, &json!("Expired"), &json!("The resourceVersion for the provided list is too old."))
+    );
+}

@@ -7,6 +7,7 @@ use k8s_openapi::api::{
     coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, networking::v1 as networking,
     node::v1 as node, policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling, storage::v1 as storage,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -52,6 +53,7 @@ pub(super) fn all() -> Vec<Root> {
         kind::<core::Secret>(),
         kind::<core::Service>(),
         kind::<core::ServiceAccount>(),
+        kind::<apiextensions::CustomResourceDefinition>(),
         kind::<apps::ControllerRevision>(),
         kind::<apps::DaemonSet>(),
         kind::<apps::Deployment>(),

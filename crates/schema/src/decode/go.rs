@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::syntax;
 use crate::node::{Node, Scalar, Shape};
 
 /// How much of a body an error shows.
@@ -31,7 +32,7 @@ impl Header {
             Err(error) => error,
         };
         if !error.is_data() {
-            return Err(syntax_error(&error, bytes));
+            return Err(syntax::error(bytes).unwrap_or_else(|| error.to_string()));
         }
         let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else {
             // A field twice: the last counts.
@@ -105,38 +106,6 @@ fn scalar_name(scalar: Scalar) -> &'static str {
         Scalar::Time => "v1.Time",
         Scalar::MicroTime => "v1.MicroTime",
     }
-}
-
-/// serde_json's complaint about the grammar, as encoding/json would have put it.
-pub(super) fn syntax_error(error: &serde_json::Error, bytes: &[u8]) -> String {
-    if error.is_eof() {
-        return "unexpected end of JSON input".to_owned();
-    }
-    let text = error.to_string();
-    let place = [
-        ("expected `:`", "after object key"),
-        ("expected `,` or `]`", "after array element"),
-        ("expected `,` or `}`", "after object key:value pair"),
-        ("key must be a string", "looking for beginning of object key string"),
-        ("trailing comma", "looking for beginning of object key string"),
-        ("trailing characters", "after top-level value"),
-        ("expected value", "looking for beginning of value"),
-        ("expected ident", "in literal"),
-        ("invalid number", "in numeric literal"),
-        ("invalid escape", "in string escape code"),
-        ("control character", "in string literal"),
-    ];
-    let found = place.iter().find(|(ours, _)| text.starts_with(ours)).map(|(_, theirs)| theirs);
-    match (found, character(bytes, error.line(), error.column())) {
-        (Some(place), Some(c)) => format!("invalid character '{}' {place}", c.escape_debug()),
-        _ => text,
-    }
-}
-
-/// The character at serde_json's one-based line and column.
-fn character(bytes: &[u8], line: usize, column: usize) -> Option<char> {
-    let line = bytes.split(|&b| b == b'\n').nth(line.checked_sub(1)?)?;
-    String::from_utf8_lossy(line.get(column.checked_sub(1)?..)?).chars().next()
 }
 
 /// Where standard base64 with padding breaks; line ends do not count.

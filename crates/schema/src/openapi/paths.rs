@@ -23,12 +23,12 @@ pub(super) fn render(dialect: Dialect, schemas: &Schemas, rows: &[&Arc<Resource>
             true => (format!("{root}/namespaces/{{namespace}}/{}", row.plural), vec![in_path("namespace")]),
             false => (format!("{root}/{}", row.plural), Vec::new()),
         };
-        if row.namespaced() && row.verbs == Verbs::Stored {
+        if row.namespaced() && row.verbs != Verbs::Create {
             paths.insert(format!("{root}/{}", row.plural), json!({"get": at.read("list", "ForAllNamespaces")}));
         }
         let named = [scope.clone(), vec![in_path("name")]].concat();
         paths.insert(collection.clone(), at.collection(&scope));
-        if row.verbs == Verbs::Stored {
+        if row.verbs != Verbs::Create {
             paths.insert(format!("{collection}/{{name}}"), at.item(&named));
         }
         for &sub in &row.subresources {
@@ -54,18 +54,24 @@ type Parameters = Vec<(&'static str, &'static str)>;
 impl Place<'_> {
     fn collection(&self, scope: &Parameters) -> Value {
         let mut operations = Map::new();
-        if self.row.verbs == Verbs::Stored {
+        if self.row.verbs != Verbs::Create {
             operations.insert("get".to_owned(), self.read("list", ""));
-            if self.row.delete_collection {
-                operations.insert("delete".to_owned(), self.delete("deletecollection", "Collection"));
-            }
         }
-        operations.insert("post".to_owned(), self.write("post", "create", &self.own(), ""));
+        if self.row.verbs == Verbs::Stored && self.row.delete_collection {
+            operations.insert("delete".to_owned(), self.delete("deletecollection", "Collection"));
+        }
+        if self.row.verbs != Verbs::Read {
+            operations.insert("post".to_owned(), self.write("post", "create", &self.own(), ""));
+        }
         self.with_parameters(operations, scope)
     }
 
     fn item(&self, named: &Parameters) -> Value {
         let own = self.own();
+        if self.row.verbs == Verbs::Read {
+            let get = [("get".to_owned(), self.read("get", ""))];
+            return self.with_parameters(get.into_iter().collect(), named);
+        }
         let operations = [
             ("get", self.read("get", "")),
             ("put", self.write("put", "replace", &own, "")),

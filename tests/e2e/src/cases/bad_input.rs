@@ -38,7 +38,9 @@ pub fn refusals_have_upstreams_words(c: &Cluster) -> anyhow::Result<()> {
         &["`selector` does not match template `labels`"],
     )?;
     let unknown = "no matches for kind \"Podd\" in version \"v1\"";
-    refused(&["create", "--validate=false"], "apiVersion: v1\nkind: Podd\nmetadata: {name: x}\n", &[unknown])?;
+    let odd = "apiVersion: v1\nkind: Podd\nmetadata: {name: x}\n";
+    refused(&["create", "--validate=false"], odd, &[unknown])?;
+    refused(&["create"], odd, &[unknown])?;
     c.apply(&good)?;
     let moved = good.replace("app: bad", "app: moved");
     refused(&["apply"], &moved, &["spec.selector: Invalid value:", "field is immutable"])?;
