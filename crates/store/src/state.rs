@@ -11,6 +11,7 @@ use raft::prelude::ConfState;
 
 use crate::convert;
 use crate::error::Refusal;
+use crate::members;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::{self, command::Op};
 
@@ -25,11 +26,17 @@ pub struct Applied {
     pub term: u64,
 }
 
+/// The log of a new cluster begins behind this entry, so that one who joins, with nothing, always lags too far behind
+/// for entries and is sent a snapshot: who the founders are is in no entry.
+pub const FOUNDED: Applied = Applied { index: 1, term: 1 };
+
 #[derive(Debug, Default)]
 pub struct State {
     pub cluster_id: u64,
     pub kv: mvcc::Store,
     pub members: BTreeMap<u64, pb::Member>,
+    /// Ids that may not come back.
+    pub removed: BTreeSet<u64>,
     /// Member and alarm type.
     pub alarms: BTreeSet<(u64, i32)>,
     pub conf: ConfState,
@@ -47,6 +54,7 @@ pub enum Outcome {
     LeaseRevoke(pb::LeaseRevokeResponse),
     Alarm(pb::AlarmResponse),
     Published,
+    Members(Vec<pb::Member>),
 }
 
 impl State {
@@ -58,8 +66,13 @@ impl State {
             cluster_id: bootstrap.cluster_id,
             conf: ConfState { voters, ..ConfState::default() },
             members,
+            applied: FOUNDED,
             ..State::default()
         }
+    }
+
+    pub fn member_list(&self) -> Vec<pb::Member> {
+        self.members.values().cloned().collect()
     }
 
     pub fn apply(&mut self, op: Op) -> Result<Outcome, Refusal> {
@@ -83,6 +96,14 @@ impl State {
                 }
                 Outcome::Published
             }
+            Op::MemberUpdate(member) => {
+                members::check_update(self, &member)?;
+                let known = self.members.get_mut(&member.id).ok_or(Refusal::MemberNotFound)?;
+                known.peer_ur_ls = member.peer_ur_ls;
+                Outcome::Members(self.member_list())
+            }
+            // Such a command is the context of a change of Raft's configuration, which is applied with Raft.
+            Op::MemberChange(_) => return Err(Refusal::MemberNotFound),
         })
     }
 
@@ -142,6 +163,7 @@ impl State {
             members: self.members.values().cloned().collect(),
             alarms: alarms.collect(),
             leases: leases.collect(),
+            removed: self.removed.iter().copied().collect(),
         }
     }
 
@@ -151,19 +173,25 @@ impl State {
     ) -> Result<State, mvcc::Error> {
         let leases = head.leases.iter().map(|lease| (lease.id, lease.ttl));
         Ok(State {
+            conf: conf_of(&head),
+            removed: head.removed.iter().copied().collect(),
             cluster_id: head.cluster_id,
             kv: mvcc::Store::restore(head.revision, head.compact_revision, leases, records)?,
             members: head.members.into_iter().map(|m| (m.id, m)).collect(),
             alarms: head.alarms.into_iter().map(|a| (a.member_id, a.alarm)).collect(),
-            conf: ConfState {
-                voters: head.voters,
-                learners: head.learners,
-                voters_outgoing: head.voters_outgoing,
-                learners_next: head.learners_next,
-                auto_leave: head.auto_leave,
-            },
             applied: Applied { index: head.applied_index, term: head.applied_term },
         })
+    }
+}
+
+/// Raft's configuration as a head keeps it.
+pub fn conf_of(head: &kvraft::Head) -> ConfState {
+    ConfState {
+        voters: head.voters.clone(),
+        learners: head.learners.clone(),
+        voters_outgoing: head.voters_outgoing.clone(),
+        learners_next: head.learners_next.clone(),
+        auto_leave: head.auto_leave,
     }
 }
 

@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 
 use super::core::{Core, context_id};
 use super::handle::Answer;
-use crate::pb::kvraft::{Command, command::Op};
+use crate::error::Refusal;
+use crate::members;
+use crate::pb::kvraft::{Command, ConfChange, command::Op, member_change::Kind};
 use crate::state::{Applied, Outcome, State};
 
 type Answers = Vec<(oneshot::Sender<Answer>, Answer)>;
@@ -47,8 +49,42 @@ impl Core {
     fn apply_entry(&mut self, entry: Entry, state: &mut State, answers: &mut Answers) -> Result<()> {
         match entry.entry_type() {
             EntryType::EntryNormal => self.apply_command(entry, state, answers),
-            kind => bail!("entry {} of the log is a {kind:?}, which this version does not write", entry.index),
+            EntryType::EntryConfChangeV2 => self.apply_conf_change(entry, state, answers),
+            EntryType::EntryConfChange => {
+                bail!("entry {} of the log is of a kind that this version does not write", entry.index)
+            }
         }
+    }
+
+    /// One that does not fit the members by now is answered with why, and changes nothing anywhere.
+    fn apply_conf_change(&mut self, entry: Entry, state: &mut State, answers: &mut Answers) -> Result<()> {
+        let change = ConfChange::decode(Bytes::from(entry.data)).context("a change of members is malformed")?;
+        let asker = context_id(&entry.context).and_then(|id| self.pending.remove(&id)).map(|p| p.answer);
+        let answer = match self.change_members(&change, state) {
+            Ok(()) => Ok(Outcome::Members(state.member_list())),
+            Err(refusal) => Err(refusal),
+        };
+        answers.extend(asker.map(|asker| (asker, answer)));
+        Ok(())
+    }
+
+    fn change_members(&mut self, change: &ConfChange, state: &mut State) -> Result<(), Refusal> {
+        let op = Command::decode(change.context.clone()).ok().and_then(|command| command.op);
+        let Some(Op::MemberChange(wanted)) = op else { return Err(Refusal::MemberNotFound) };
+        members::check(state, &wanted)?;
+        let conf = self.node.apply_conf_change(&members::to_raft(change)).map_err(|error| {
+            tracing::warn!(%error, "a change of members was refused by Raft");
+            Refusal::NotEnoughStarted
+        })?;
+        self.node.mut_store().set_conf(conf.clone());
+        state.conf = conf;
+        let removed =
+            wanted.kind() == Kind::Remove && wanted.member.as_ref().is_some_and(|m| m.id == self.config.member_id);
+        self.effects.removed |= removed;
+        tracing::info!(kind = ?wanted.kind(), member = ?wanted.member, "members changed");
+        members::apply(state, wanted);
+        self.effects.members = Some(state.member_list());
+        Ok(())
     }
 
     fn apply_command(&mut self, entry: Entry, state: &mut State, answers: &mut Answers) -> Result<()> {
@@ -65,7 +101,11 @@ impl Core {
             Op::LeaseRevoke(r) => Some(r.id),
             _ => None,
         };
+        let updates_member = matches!(op, Op::MemberUpdate(_));
         let answer = state.apply(op);
+        if updates_member {
+            self.effects.members = Some(state.member_list());
+        }
         match (&answer, revoked) {
             (Ok(Outcome::LeaseGrant(granted)), _) => self.shared.lessor.renew(granted.id, granted.ttl),
             (_, Some(id)) => self.shared.lessor.revoked(id),

@@ -19,7 +19,7 @@ impl Kv {
     async fn range(&self, r: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
         validate::range(&r)?;
         if !r.serializable {
-            self.0.node.read_index().await?;
+            self.0.read_index().await?;
         }
         let range = convert::range(r)?;
         let result = self.0.shared.state.read().kv.range(&range).map_err(Refusal::from)?;
@@ -32,7 +32,7 @@ impl Kv {
         validate::put(&r)?;
         self.check_size(&r)?;
         self.0.check_space(r.key.len() + r.value.len()).await?;
-        let Outcome::Put(mut response) = self.0.node.propose(Command::Put(r)).await? else {
+        let Outcome::Put(mut response) = self.0.propose(Command::Put(r)).await? else {
             unreachable!("a put answers a put")
         };
         self.0.shared.complete(&mut response.header);
@@ -42,7 +42,7 @@ impl Kv {
     async fn delete_range(&self, r: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Status> {
         validate::delete(&r)?;
         self.check_size(&r)?;
-        let Outcome::DeleteRange(mut response) = self.0.node.propose(Command::DeleteRange(r)).await? else {
+        let Outcome::DeleteRange(mut response) = self.0.propose(Command::DeleteRange(r)).await? else {
             unreachable!("a deletion answers a deletion")
         };
         self.0.shared.complete(&mut response.header);
@@ -59,7 +59,7 @@ impl Kv {
             if puts > 0 {
                 self.0.check_space(puts).await?;
             }
-            match self.0.node.propose(Command::Txn(r)).await? {
+            match self.0.propose(Command::Txn(r)).await? {
                 Outcome::Txn(response) => response,
                 _ => unreachable!("a transaction answers a transaction"),
             }
@@ -71,7 +71,7 @@ impl Kv {
     /// A transaction that writes nothing needs no log entry.
     async fn read_txn(&self, r: pb::TxnRequest) -> Result<pb::TxnResponse, Refusal> {
         if !serializable(&r) {
-            self.0.node.read_index().await?;
+            self.0.read_index().await?;
         }
         let txn = convert::txn(r)?;
         let result = self.0.shared.state.read().kv.read_txn(txn)?;
@@ -79,7 +79,7 @@ impl Kv {
     }
 
     async fn compact(&self, r: pb::CompactionRequest) -> Result<pb::CompactionResponse, Status> {
-        let Outcome::Compaction(mut response) = self.0.node.propose(Command::Compaction(r)).await? else {
+        let Outcome::Compaction(mut response) = self.0.propose(Command::Compaction(r)).await? else {
             unreachable!("a compaction answers a compaction")
         };
         if r.physical {

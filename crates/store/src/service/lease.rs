@@ -6,10 +6,8 @@ use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Context;
-use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op as Command;
-use crate::shared::Shared;
 use crate::state::Outcome;
 
 const SERVICE: &str = "etcdserverpb.Lease";
@@ -29,7 +27,7 @@ impl Lease {
                 r.id = id;
             }
         }
-        let Outcome::LeaseGrant(mut response) = self.0.node.propose(Command::LeaseGrant(r)).await? else {
+        let Outcome::LeaseGrant(mut response) = self.0.propose(Command::LeaseGrant(r)).await? else {
             unreachable!("a grant answers a grant")
         };
         self.0.shared.complete(&mut response.header);
@@ -37,7 +35,7 @@ impl Lease {
     }
 
     async fn revoke(&self, r: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Status> {
-        let Outcome::LeaseRevoke(mut response) = self.0.node.propose(Command::LeaseRevoke(r)).await? else {
+        let Outcome::LeaseRevoke(mut response) = self.0.propose(Command::LeaseRevoke(r)).await? else {
             unreachable!("a revocation answers a revocation")
         };
         self.0.shared.complete(&mut response.header);
@@ -45,7 +43,12 @@ impl Lease {
     }
 
     async fn time_to_live(&self, r: pb::LeaseTimeToLiveRequest) -> Result<pb::LeaseTimeToLiveResponse, Status> {
-        self.0.node.read_index().await?;
+        self.0.read_index().await?;
+        // Only the leader knows when a lease ends.
+        let remaining = match self.0.leading_peer()? {
+            None => self.0.shared.lessor.remaining_seconds(r.id),
+            Some(mut leader) => Some(leader.remaining(r.id).await?.ttl),
+        };
         let state = self.0.shared.state.read();
         let header = Some(self.0.shared.header(state.kv.revision()));
         let Some(lease) = state.kv.leases().get(r.id) else {
@@ -55,14 +58,14 @@ impl Lease {
         Ok(pb::LeaseTimeToLiveResponse {
             header,
             id: r.id,
-            ttl: self.0.shared.lessor.remaining_seconds(r.id).unwrap_or(lease.ttl_seconds),
+            ttl: remaining.unwrap_or(lease.ttl_seconds),
             granted_ttl: lease.ttl_seconds,
             keys: if r.keys { lease.keys.iter().cloned().collect() } else { Vec::new() },
         })
     }
 
     async fn leases(&self) -> Result<pb::LeaseLeasesResponse, Status> {
-        self.0.node.read_index().await?;
+        self.0.read_index().await?;
         let state = self.0.shared.state.read();
         let leases = state.kv.leases().iter().map(|(id, _)| pb::LeaseStatus { id });
         Ok(pb::LeaseLeasesResponse {
@@ -73,16 +76,19 @@ impl Lease {
 }
 
 /// A lease that is gone is answered with no TTL, not with an error: the stream serves others.
-fn renew(shared: &Shared, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
-    if shared.status.leader() != shared.member_id {
-        return Err(Refusal::NoLeader.into());
-    }
-    let state = shared.state.read();
-    let ttl = state.kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds);
-    if ttl > 0 {
-        shared.lessor.renew(id, ttl);
-    }
-    Ok(pb::LeaseKeepAliveResponse { header: Some(shared.header(state.kv.revision())), id, ttl })
+async fn renew(context: &Context, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+    let shared = &context.shared;
+    let ttl = match context.leading_peer()? {
+        Some(mut leader) => leader.renew(id).await?.ttl,
+        None => {
+            let ttl = shared.state.read().kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds);
+            if ttl > 0 {
+                shared.lessor.renew(id, ttl);
+            }
+            ttl
+        }
+    };
+    Ok(pb::LeaseKeepAliveResponse { header: shared.header_now(), id, ttl })
 }
 
 #[tonic::async_trait]
@@ -106,8 +112,11 @@ impl pb::lease_server::Lease for Lease {
         &self,
         r: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<KeepAlives>, Status> {
-        let (shared, drain) = (self.0.shared.clone(), self.0.drain.clone());
-        let renewed = r.into_inner().map(move |r| renew(&shared, r?.id));
+        let (context, drain) = (self.0.clone(), self.0.drain.clone());
+        let renewed = r.into_inner().then(move |r| {
+            let context = context.clone();
+            async move { renew(&context, r?.id).await }
+        });
         let stream: KeepAlives = Box::pin(renewed.take_until(drain.cancelled_owned()));
         self.0.answer(SERVICE, "LeaseKeepAlive", Ok(stream))
     }

@@ -1,6 +1,7 @@
 //! Status, alarms, hashes, snapshots.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures::Stream;
 use prost::Message;
@@ -16,6 +17,9 @@ use crate::pb::kvraft::command::Op as Command;
 use crate::state::Outcome;
 
 const SERVICE: &str = "etcdserverpb.Maintenance";
+/// How long a transfer of the leadership may take; Raft itself gives up after one election timeout.
+const TRANSFER_ELECTIONS: u32 = 2;
+const TRANSFER_POLL: Duration = Duration::from_millis(5);
 const STORAGE_VERSION: &str = "3.6.0";
 
 pub struct Maintenance(pub Context);
@@ -61,11 +65,36 @@ impl Maintenance {
                 .map(|(member_id, alarm)| pb::AlarmMember { member_id, alarm });
             return Ok(pb::AlarmResponse { header: self.0.shared.header_now(), alarms: alarms.collect() });
         }
-        let Outcome::Alarm(mut response) = self.0.node.propose(Command::Alarm(r)).await? else {
+        let Outcome::Alarm(mut response) = self.0.propose(Command::Alarm(r)).await? else {
             unreachable!("an alarm answers an alarm")
         };
         self.0.shared.complete(&mut response.header);
         Ok(response)
+    }
+
+    /// Returns once the other member leads.
+    async fn move_to(&self, target: u64) -> Result<(), Refusal> {
+        let shared = &self.0.shared;
+        if shared.status.leader() != shared.member_id {
+            return Err(Refusal::NotLeader);
+        }
+        if target == shared.member_id {
+            return Ok(());
+        }
+        let fit = shared.state.read().members.get(&target).is_some_and(|m| !m.is_learner);
+        if !fit {
+            return Err(Refusal::BadLeaderTransferee);
+        }
+        self.0.node.transfer_leader(target)?;
+        let deadline = tokio::time::Instant::now() + TRANSFER_ELECTIONS * self.0.limits.election_timeout;
+        let mut moved = tokio::time::interval(TRANSFER_POLL);
+        while shared.status.leader() != target {
+            if tokio::time::Instant::now() > deadline {
+                return Err(Refusal::LeaderTransferTimedOut);
+            }
+            moved.tick().await;
+        }
+        Ok(())
     }
 
     /// A checksum over every record up to a revision; equal on members with equal data.
@@ -127,18 +156,14 @@ impl pb::maintenance_server::Maintenance for Maintenance {
     }
 
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Snapshots>, Status> {
-        let ready = self.0.node.read_index().await.map_err(Status::from);
+        let ready = self.0.read_index().await.map_err(Status::from);
         let answer = ready.map(|()| snapshot_stream::stream(&self.0.shared));
         self.0.answer(SERVICE, "Snapshot", answer)
     }
 
     async fn move_leader(&self, r: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        // To itself is done already; there is nobody else.
-        let answer = if r.get_ref().target_id == self.0.shared.member_id {
-            Ok(pb::MoveLeaderResponse { header: self.0.shared.header_now() })
-        } else {
-            Err(Refusal::BadLeaderTransferee.into())
-        };
+        let moved = self.move_to(r.get_ref().target_id).await.map_err(Status::from);
+        let answer = moved.map(|()| pb::MoveLeaderResponse { header: self.0.shared.header_now() });
         self.0.answer(SERVICE, "MoveLeader", answer)
     }
 }

@@ -1,6 +1,7 @@
 //! The built `kube-store`, over mTLS, driven by etcd's clients: the `etcd-client` crate and
 //! Debian's `etcdctl`.
 
+mod cluster;
 mod crash;
 mod etcdctl;
 mod harness;
