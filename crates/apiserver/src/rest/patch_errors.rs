@@ -65,7 +65,10 @@ mod tests {
         let check = |cause: &str, expected: &str| assert_eq!(converter_words(cause), expected);
         let field = "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32";
         check(field, "unrecognized type: int32");
-        check("json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec", "cannot restore struct from: slice");
+        check(
+            "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec",
+            "cannot restore struct from: slice",
+        );
         check("strict decoding error: x", "strict decoding error: x");
         let error = invalid("map[a:1]", "strict decoding error: unknown field \"a\"");
         let words = r#" "" is invalid: patch: Invalid value: "map[a:1]": strict decoding error: unknown field "a""#;

@@ -180,10 +180,7 @@ async fn routes(c: &Client) {
     let (code, _) = c.get("/apis/rbac.authorization.k8s.io/v1/namespaces/default/clusterroles").await;
     assert_eq!(code, 404);
     assert_eq!(c.get("/api/v1/namespaces/default").await.0, 200);
-    check(
-        c.delete("/api/v1/namespaces?labelSelector=a%3Db", &json!({})).await,
-        (405, "MethodNotAllowed", NO_ROUTE),
-    );
+    check(c.delete("/api/v1/namespaces?labelSelector=a%3Db", &json!({})).await, (405, "MethodNotAllowed", NO_ROUTE));
 }
 
 /// There are no definitions, and a client may see so; nobody is told that one was made.
@@ -192,14 +189,7 @@ async fn definitions(c: &Client) {
     let (code, list) = c.get(path).await;
     assert_eq!((code, &list["items"]), (200, &json!([])));
     let big = json!({"metadata": {"name": "x".repeat(1 << 20)}});
-    check(
-        c.post(path, &big).await,
-        (
-            405,
-            "MethodNotAllowed",
-            NO_ROUTE,
-        ),
-    );
+    check(c.post(path, &big).await, (405, "MethodNotAllowed", NO_ROUTE));
 }
 
 /// What kubectl falls back to for kinds it does not know, and a HEAD that must stay without a body on HTTP/2.

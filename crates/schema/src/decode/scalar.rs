@@ -1,9 +1,9 @@
 //! Single values: which JSON value fits which type, and its canonical form.
 
-use base64::Engine;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use api::meta;
 use api::quantity::Quantity;
+use base64::Engine;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use serde_json::{Number, Value};
 
 use super::go;
@@ -87,10 +87,9 @@ fn bytes(text: &str) -> Result<Value, Refusal> {
     match go::base64_error(text) {
         Some(at) => Err(Refusal::Text(format!("illegal base64 data at input byte {at}"))),
         // As Go writes it back: bits beyond the last byte do not count.
-        None => Ok(LENIENT.decode(text.replace(['\r', '\n'], "")).map_or_else(
-            |error| Err(Refusal::Text(error.to_string())),
-            |bytes| Ok(STANDARD.encode(bytes).into()),
-        )?),
+        None => Ok(LENIENT
+            .decode(text.replace(['\r', '\n'], ""))
+            .map_or_else(|error| Err(Refusal::Text(error.to_string())), |bytes| Ok(STANDARD.encode(bytes).into()))?),
     }
 }
 
