@@ -4,7 +4,9 @@
 mod crash;
 mod etcdctl;
 mod harness;
+mod history;
 mod kv;
 mod lease;
+mod recorder;
 mod setup;
 mod watch;
