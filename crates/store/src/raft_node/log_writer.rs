@@ -89,13 +89,17 @@ impl LogWriter {
 }
 
 fn entry_record(entry: Entry) -> Record {
-    Record::Entry(raftlog::Entry {
+    Record::Entry(to_log(entry))
+}
+
+pub fn to_log(entry: Entry) -> raftlog::Entry {
+    raftlog::Entry {
         index: entry.index,
         term: entry.term,
         kind: u8::try_from(entry.entry_type).expect("Raft has three kinds of entries"),
         context: Bytes::from(entry.context),
         data: Bytes::from(entry.data),
-    })
+    }
 }
 
 pub fn entry_from_log(entry: raftlog::Entry) -> Entry {

@@ -31,6 +31,8 @@ mod log_writer;
 mod node;
 mod propose;
 mod ready;
+#[cfg(test)]
+mod simulation;
 
 pub use core::{Config, Input};
 pub use effects::Outgoing;
