@@ -16,7 +16,7 @@ use prost::Message;
 use raftlog::{Mark, Options, Recovered, Wal};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{Checkpoint, Sled};
+use crate::checkpoint::{Checkpoint, Redb};
 use crate::config::Config;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::Bootstrap;
@@ -39,7 +39,7 @@ pub fn open(config: &Config) -> Result<Opened> {
     create(&member)?;
     let lock = lock(&member)?;
     let wal_dir = member.join("wal");
-    let mut checkpoint = Sled::open(&member.join("checkpoint"))?;
+    let mut checkpoint = Redb::open(&member.join("checkpoint"))?;
     let saved = checkpoint.load()?;
     let (wal, recovered) = if Wal::exists(&wal_dir)? {
         let applied = saved.as_ref().map_or(0, |state| state.applied.index);
@@ -76,9 +76,7 @@ pub fn restore(config: &Config, snapshot: &Path) -> Result<()> {
     let metadata = Bytes::from(bootstrap.encode_to_vec());
     let founded = State::founded(bootstrap);
     (state.cluster_id, state.members, state.conf) = (founded.cluster_id, founded.members, founded.conf);
-    let written = state.kv.records();
-    let changes = mvcc::Changes { written, ..mvcc::Changes::default() };
-    Sled::open(&member.join("checkpoint"))?.save(&state.head(), changes)?;
+    Redb::open(&member.join("checkpoint"))?.replace(&state.head(), &state.kv.records())?;
     let mark = Mark { index: state.applied.index, term: state.applied.term };
     Wal::create(&member.join("wal"), metadata, mark, Options::default())?;
     sync_dir(&config.data_dir)?;

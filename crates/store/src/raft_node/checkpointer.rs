@@ -36,5 +36,11 @@ pub fn run(mut checkpoint: Box<dyn Checkpoint>, jobs: &Receiver<Job>, inputs: &S
         if inputs.send(input).is_err() {
             return;
         }
+        // The log can be cut by now; what follows keeps only the next checkpoint waiting.
+        if let Err(error) = checkpoint.tidy() {
+            let _ = inputs.send(Input::Failed(error));
+            return;
+        }
+        gauges.set_disk_bytes(checkpoint.size_on_disk());
     }
 }
