@@ -6,5 +6,6 @@ mod etcdctl;
 mod harness;
 mod kv;
 mod lease;
+mod restart;
 mod setup;
 mod watch;
