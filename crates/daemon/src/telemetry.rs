@@ -23,8 +23,8 @@ pub struct LogArgs {
 
 fn filter(verbosity: u8) -> &'static str {
     match verbosity {
-        0 | 1 => "info,sled=warn,raft=warn,hyper=warn,h2=warn,kube=warn,kube_client=warn,hickory_server=warn",
-        2 | 3 => "debug,sled=warn,raft=info,hyper=info,h2=info,hyper_util=info,rustls=info,tower=info,kube=info",
+        0 | 1 => "info,raft=warn,hyper=warn,h2=warn,kube=warn,kube_client=warn,hickory_server=warn",
+        2 | 3 => "debug,raft=info,hyper=info,h2=info,hyper_util=info,rustls=info,tower=info,kube=info",
         4 | 5 => "debug",
         _ => "trace",
     }

@@ -1,8 +1,9 @@
 //! The versions of one key, in generations.
 //!
 //! A generation is one life of the key: it begins with a put, grows with every further put
-//! and ends with the tombstone of a deletion; the next put begins a new one. Versions keep
-//! their revision and share the stored key-value.
+//! and ends with the tombstone of a deletion; the next put begins a new one. The tombstones
+//! alone tell the generations apart, so all versions lie in one list; and as most keys have
+//! exactly one version, that one needs no list at all.
 //!
 //! # Worked example
 //!
@@ -32,32 +33,64 @@ use std::sync::Arc;
 
 use crate::kv::{KeyValue, Revision};
 
-/// All versions of one key that are not compacted, oldest first. Never holds an empty
-/// generation; is itself empty only after a compaction, and dropped then.
+/// All versions of one key that are not compacted, oldest first; empty only before the first
+/// version and after a compaction, and dropped then.
 #[derive(Debug, Default)]
 pub struct KeyIndex {
-    generations: Vec<Generation>,
+    versions: Versions,
 }
 
 #[derive(Debug)]
-struct Generation {
-    versions: Vec<Version>,
+enum Versions {
+    One(Version),
+    Many(Vec<Version>),
 }
 
-#[derive(Debug, Clone)]
+/// The main revision is the one that the key-value tells.
+#[derive(Debug)]
 struct Version {
-    revision: Revision,
+    sub: i64,
     kv: Arc<KeyValue>,
 }
 
-impl Generation {
-    fn begin(version: Version) -> Generation {
-        // Exactly one: most keys live one version long, and `push` would reserve four.
-        Generation { versions: vec![version] }
+impl Version {
+    fn main(&self) -> i64 {
+        self.kv.mod_revision
     }
 
-    fn ended(&self) -> bool {
-        self.versions.last().is_some_and(|v| v.kv.is_tombstone())
+    fn revision(&self) -> Revision {
+        Revision { main: self.main(), sub: self.sub }
+    }
+}
+
+impl Default for Versions {
+    fn default() -> Versions {
+        Versions::Many(Vec::new())
+    }
+}
+
+impl Versions {
+    fn list(&self) -> &[Version] {
+        match self {
+            Versions::One(version) => std::slice::from_ref(version),
+            Versions::Many(versions) => versions,
+        }
+    }
+
+    /// Changes the versions as a list.
+    fn change(&mut self, change: impl FnOnce(&mut Vec<Version>)) {
+        let mut list = match std::mem::take(self) {
+            Versions::One(version) => vec![version],
+            Versions::Many(versions) => versions,
+        };
+        change(&mut list);
+        *self = match list.pop() {
+            Some(only) if list.is_empty() => Versions::One(only),
+            last => {
+                list.extend(last);
+                Versions::Many(list)
+            }
+        };
     }
 }
 
@@ -65,16 +98,21 @@ impl KeyIndex {
     /// Appends a version: a put continues the open generation or begins one; a tombstone ends
     /// the open one.
     pub fn push(&mut self, revision: Revision, kv: Arc<KeyValue>) {
-        assert!(self.last().is_none_or(|last| last.revision < revision), "a version must be newer than all before it");
-        let version = Version { revision, kv };
-        match self.generations.last_mut() {
-            Some(open) if !open.ended() => open.versions.push(version),
-            _ => self.generations.push(Generation::begin(version)),
+        assert!(
+            self.last().is_none_or(|last| last.revision() < revision),
+            "a version must be newer than all before it"
+        );
+        assert_eq!(revision.main, kv.mod_revision, "a version is written under its own revision");
+        let version = Version { sub: revision.sub, kv };
+        match self.versions.list() {
+            // The first one: a list of one would be allocated only to be taken apart.
+            [] => self.versions = Versions::One(version),
+            _ => self.versions.change(|list| list.push(version)),
         }
     }
 
     fn last(&self) -> Option<&Version> {
-        self.generations.last().and_then(|g| g.versions.last())
+        self.versions.list().last()
     }
 
     /// The version that lives now.
@@ -84,39 +122,40 @@ impl KeyIndex {
 
     /// The version that lived at main revision `at`.
     pub fn get(&self, at: i64) -> Option<&Arc<KeyValue>> {
-        let generation = self
-            .generations
-            .iter()
-            .rev()
-            .find(|g| g.versions.first().is_some_and(|first| first.revision.main <= at))?;
-        let next = generation.versions.partition_point(|v| v.revision.main <= at);
-        let found = &generation.versions[next - 1];
+        let versions = self.versions.list();
+        let next = versions.partition_point(|v| v.main() <= at);
+        let found = &versions[next.checked_sub(1)?];
         (!found.kv.is_tombstone()).then_some(&found.kv)
     }
 
     /// Forgets what no read or watch at or after `at` needs and hands it to `dropped`.
     pub fn compact(&mut self, at: i64, mut dropped: impl FnMut(Revision, Arc<KeyValue>)) {
-        for generation in &mut self.generations {
-            let not_newer = generation.versions.partition_point(|v| v.revision.main <= at);
-            let Some(kept) = not_newer.checked_sub(1) else {
-                break;
-            };
-            let version = &generation.versions[kept];
-            let goes = version.kv.is_tombstone() && version.revision.main < at;
-            for v in generation.versions.drain(..kept + usize::from(goes)) {
-                dropped(v.revision, v.kv);
-            }
+        let versions = self.versions.list();
+        let not_newer = versions.partition_point(|v| v.main() <= at);
+        let Some(kept) = not_newer.checked_sub(1) else {
+            return;
+        };
+        let watchable = |v: &Version| v.kv.is_tombstone() && v.main() == at;
+        let goes = versions[kept].kv.is_tombstone() && !watchable(&versions[kept]);
+        let passed = kept + usize::from(goes);
+        if passed == 0 {
+            return;
         }
-        self.generations.retain(|g| !g.versions.is_empty());
+        self.versions.change(|list| {
+            for v in list.extract_if(..passed, |v| !watchable(v)) {
+                dropped(v.revision(), v.kv);
+            }
+            list.shrink_to_fit();
+        });
     }
 
     pub fn is_empty(&self) -> bool {
-        self.generations.is_empty()
+        self.versions.list().is_empty()
     }
 
     /// Every version, oldest first.
     pub fn versions(&self) -> impl Iterator<Item = (Revision, &Arc<KeyValue>)> {
-        self.generations.iter().flat_map(|g| g.versions.iter().map(|v| (v.revision, &v.kv)))
+        self.versions.list().iter().map(|v| (v.revision(), &v.kv))
     }
 }
 
@@ -136,7 +175,8 @@ mod tests {
     }
 
     fn shape(index: &KeyIndex) -> Vec<Vec<i64>> {
-        index.generations.iter().map(|g| g.versions.iter().map(|v| v.revision.main).collect()).collect()
+        let generations = index.versions.list().split_inclusive(|v| v.kv.is_tombstone());
+        generations.map(|g| g.iter().map(Version::main).collect()).collect()
     }
 
     #[test]

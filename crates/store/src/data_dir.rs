@@ -15,7 +15,7 @@ use bytes::Bytes;
 use prost::Message;
 use raftlog::{Options, Recovered, Wal};
 
-use crate::checkpoint::{Checkpoint, Sled};
+use crate::checkpoint::{Checkpoint, Redb};
 use crate::config::Config;
 use crate::members;
 use crate::pb::etcdserverpb as pb;
@@ -45,7 +45,7 @@ pub async fn open<F: Future<Output = Result<MembersResponse>>>(
     create(&member)?;
     let lock = lock(&member)?;
     let wal_dir = member.join("wal");
-    let mut checkpoint = Sled::open(&member.join("checkpoint"))?;
+    let mut checkpoint = Redb::open(&member.join("checkpoint"))?;
     let saved = checkpoint.load()?;
     if !Wal::exists(&wal_dir)? {
         // What an interrupted founding leaves is a checkpoint of nothing.
@@ -85,7 +85,7 @@ fn begin(
     Beginning { bootstrap, state, peers }: Beginning,
 ) -> Result<Opened> {
     let Bootstrap { cluster_id, member_id, .. } = bootstrap;
-    checkpoint.replace(&state.head(), Vec::new())?;
+    checkpoint.replace(&state.head(), &[])?;
     let metadata = Bytes::from(bootstrap.encode_to_vec());
     let wal = Wal::create(wal_dir, metadata.clone(), state.applied.into(), Options::default())?;
     sync_dir(&config.data_dir)?;
@@ -136,9 +136,7 @@ pub fn restore(config: &Config, snapshot: &Path) -> Result<()> {
     let metadata = Bytes::from(bootstrap.encode_to_vec());
     let founded = State::founded(bootstrap);
     (state.cluster_id, state.members, state.conf) = (founded.cluster_id, founded.members, founded.conf);
-    let written = state.kv.records();
-    let changes = mvcc::Changes { written, ..mvcc::Changes::default() };
-    Sled::open(&member.join("checkpoint"))?.save(&state.head(), changes)?;
+    Redb::open(&member.join("checkpoint"))?.replace(&state.head(), &state.kv.records())?;
     Wal::create(&member.join("wal"), metadata, state.applied.into(), Options::default())?;
     sync_dir(&config.data_dir)?;
     println!("restored revision {} into {}", state.kv.revision(), config.data_dir.display());

@@ -6,8 +6,8 @@
 //! Invariants
 //! - Acknowledged means durable: an answer to a write leaves after its entry was synced on a
 //!   quorum and applied.
-//! - The log is the authority. A checkpoint counts once every one of its files was synced,
-//!   and the log is cut only behind one that counts.
+//! - The log is the authority. A checkpoint happens whole or not at all, and the log is cut
+//!   only behind one that is durable.
 //! - A linearizable read sees every write that was answered before it came, and waits for no
 //!   disk.
 //! - A watch sees every event once, in order, whole transactions at a time.

@@ -18,7 +18,7 @@ pub fn run(mut checkpoint: Box<dyn Checkpoint>, jobs: &Receiver<Job>, inputs: &S
         let mark = Mark { index: job.head.applied_index, term: job.head.applied_term };
         let (written, removed) = (job.changes.written.len(), job.changes.removed.len());
         let saved = if job.whole {
-            checkpoint.replace(&job.head, job.changes.written)
+            checkpoint.replace(&job.head, &job.changes.written)
         } else {
             checkpoint.save(&job.head, job.changes)
         };
@@ -34,5 +34,11 @@ pub fn run(mut checkpoint: Box<dyn Checkpoint>, jobs: &Receiver<Job>, inputs: &S
         if inputs.send(input).is_err() {
             return;
         }
+        // The log can be cut by now; what follows keeps only the next checkpoint waiting.
+        if let Err(error) = checkpoint.tidy() {
+            let _ = inputs.send(Input::Failed(error));
+            return;
+        }
+        gauges.set_disk_bytes(checkpoint.size_on_disk());
     }
 }

@@ -9,5 +9,6 @@ mod history;
 mod kv;
 mod lease;
 mod recorder;
+mod restart;
 mod setup;
 mod watch;
