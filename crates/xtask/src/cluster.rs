@@ -22,12 +22,42 @@ const MAX_CLUSTERS: u8 = 64;
 /// Worker nodes: their addresses are .11 and up in a /24.
 pub const MAX_NODES: u8 = 100;
 
+/// What keeps the cluster's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Store {
+    /// So many members of kube-store.
+    Members(u8),
+    /// Debian's etcd.
+    Etcd,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::Members(1)
+    }
+}
+
+impl std::str::FromStr for Store {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "1" | "3" | "5" => Ok(Self::Members(text.as_bytes()[0] - b'0')),
+            "etcd" => Ok(Self::Etcd),
+            _ => Err("the members of kube-store (1, 3 or 5), or etcd".to_owned()),
+        }
+    }
+}
+
 /// Chosen once, at the first `up`, and kept in `cluster.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
     /// Distinguishes the bridges, namespaces and cgroups of clusters on one host.
     pub index: u8,
     pub nodes: u8,
+    #[serde(default)]
+    pub store: Store,
     /// `net.ipv4.ip_forward` as it was found.
     pub ip_forward: String,
     #[serde(skip)]
@@ -64,7 +94,7 @@ impl Cluster {
     }
 
     /// A new cluster, with the first index that no other one on this host uses.
-    pub fn create(dir: &Path, nodes: u8) -> anyhow::Result<Self> {
+    pub fn create(dir: &Path, nodes: u8, store: Store) -> anyhow::Result<Self> {
         let reservations = Reservations::default();
         let mut index = None;
         for candidate in 0..MAX_CLUSTERS {
@@ -75,7 +105,7 @@ impl Cluster {
             }
         }
         let Some(index) = index else { bail!("{MAX_CLUSTERS} clusters are here already") };
-        let cluster = Self { index, nodes, ip_forward: original_forwarding()?, dir: dir.to_owned() };
+        let cluster = Self { index, nodes, store, ip_forward: original_forwarding()?, dir: dir.to_owned() };
         cluster.save()?;
         Ok(cluster)
     }
@@ -193,7 +223,8 @@ mod tests {
 
     #[test]
     fn names_fit_the_kernel() {
-        let cluster = Cluster { index: 63, nodes: MAX_NODES, ip_forward: "0".into(), dir: "/x".into() };
+        let cluster =
+            Cluster { index: 63, nodes: MAX_NODES, store: Store::default(), ip_forward: "0".into(), dir: "/x".into() };
         let last = cluster.nodes().last().expect("there are nodes");
         assert!(last.link.len() < 16, "{}", last.link);
         assert!(cluster.subnet().contains(&last.address));

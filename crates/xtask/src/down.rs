@@ -26,7 +26,7 @@ pub fn run(dir: &Path, wipe: bool) -> anyhow::Result<()> {
         let (runtimes, daemons) =
             unit::recorded(&cluster).into_iter().partition::<Vec<_>, _>(|u| u.ends_with(".containerd"));
         // What holds a lease gives it back, for which the API server and its store must still be there.
-        let last = |unit: &String| ["kube-apiserver", "kube-store"].contains(&unit.as_str());
+        let last = |unit: &String| unit == "kube-apiserver" || unit == "etcd" || unit.starts_with("kube-store");
         let (servers, clients) = daemons.into_iter().partition::<Vec<_>, _>(last);
         unit::stop(&cluster, &clients, STOP_DEADLINE);
         unit::stop(&cluster, &servers, STOP_DEADLINE);

@@ -20,6 +20,9 @@ enum Command {
         /// Worker nodes, each in a network namespace of its own [default: 1, or as many as there are]
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..=i64::from(xtask::cluster::MAX_NODES)))]
         nodes: Option<u8>,
+        /// What keeps the state: 1, 3 or 5 members of kube-store, or etcd [default: 1, or as it was]
+        #[arg(long)]
+        store: Option<xtask::cluster::Store>,
         /// Where all state and logs are kept
         #[arg(long, default_value = "/var/lib/coxswain")]
         dir: PathBuf,
@@ -59,8 +62,8 @@ enum Command {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Up { nodes, dir, bench, no_registry, root } => {
-            up::run(&up::Options { dir, nodes, bench, registry: !no_registry, root })
+        Command::Up { nodes, store, dir, bench, no_registry, root } => {
+            up::run(&up::Options { dir, nodes, store, bench, registry: !no_registry, root })
         }
         Command::Down { dir, wipe } => down::run(&dir, wipe),
         Command::Images { dir, root } => {

@@ -77,6 +77,7 @@ impl Reservations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Store;
 
     #[test]
     fn a_stopped_cluster_keeps_its_index() {
@@ -85,7 +86,13 @@ mod tests {
         let cluster = |name: &str, index: u8| {
             let dir = tmp.path().join(name);
             fs::create_dir_all(&dir).expect("a directory");
-            let cluster = Cluster { index, nodes: 1, ip_forward: "0".into(), dir: dir.canonicalize().expect("a path") };
+            let cluster = Cluster {
+                index,
+                nodes: 1,
+                store: Store::default(),
+                ip_forward: "0".into(),
+                dir: dir.canonicalize().expect("a path"),
+            };
             cluster.save().expect("written");
             cluster
         };

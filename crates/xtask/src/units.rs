@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{APISERVER_PORT, Cluster, DOMAIN, Node, REGISTRY, SERVICE_CIDR};
+use crate::cluster::{APISERVER_PORT, Cluster, DOMAIN, Node, REGISTRY, SERVICE_CIDR, Store};
 use crate::unit::Unit;
 
 /// Where the built binaries are.
@@ -19,16 +19,44 @@ impl Binaries {
     }
 }
 
-pub fn store(bin: &Binaries, cluster: &Cluster) -> Unit {
+/// The store's members, on one address, ten ports apart.
+pub fn stores(bin: &Binaries, cluster: &Cluster) -> Vec<Unit> {
+    let members = members(cluster);
+    (0..members).map(|n| store(bin, cluster, n, members)).collect()
+}
+
+fn members(cluster: &Cluster) -> u16 {
+    match cluster.store {
+        Store::Members(count) => u16::from(count),
+        Store::Etcd => 1,
+    }
+}
+
+/// What a member's clients connect to.
+pub fn store_port(member: u16) -> u16 {
+    2379 + 10 * member
+}
+
+fn store(bin: &Binaries, cluster: &Cluster, member: u16, members: u16) -> Unit {
     let (address, etcd) = (cluster.address(), cluster.pki().join("etcd"));
-    bin.unit("kube-store")
-        .flag("name", "control-plane")
-        .flag("data-dir", cluster.dir.join("store"))
-        .flag("listen-client-urls", format!("https://{address}:2379"))
-        .flag("advertise-client-urls", format!("https://{address}:2379"))
-        .flag("listen-peer-urls", format!("https://{address}:2380"))
-        .flag("initial-advertise-peer-urls", format!("https://{address}:2380"))
-        .flag("listen-metrics-urls", format!("http://{address}:2381"))
+    let name = |n: u16| if n == 0 { "control-plane".to_owned() } else { format!("control-plane-{}", n + 1) };
+    let unit = |program: &str| if member == 0 { program.to_owned() } else { format!("{program}-{}", member + 1) };
+    let client = format!("https://{address}:{}", store_port(member));
+    let peer = |n: u16| format!("https://{address}:{}", store_port(n) + 1);
+    let initial: Vec<String> = (0..members).map(|n| format!("{}={}", name(n), peer(n))).collect();
+    let (unit, data) = match cluster.store {
+        // A system without etcd says so in the unit's log.
+        Store::Etcd => (Unit::new("etcd", "/usr/bin/etcd".into()), "etcd".to_owned()),
+        Store::Members(_) => (Unit::new(unit("kube-store"), bin.0.join("kube-store")), unit("store")),
+    };
+    unit.flag("name", name(member))
+        .flag("data-dir", cluster.dir.join(data))
+        .flag("listen-client-urls", &client)
+        .flag("advertise-client-urls", &client)
+        .flag("listen-peer-urls", peer(member))
+        .flag("initial-advertise-peer-urls", peer(member))
+        .flag("initial-cluster", initial.join(","))
+        .flag("listen-metrics-urls", format!("http://{address}:{}", store_port(member) + 2))
         .flag("peer-cert-file", etcd.join("peer.crt"))
         .flag("peer-key-file", etcd.join("peer.key"))
         .flag("peer-trusted-ca-file", etcd.join("ca.crt"))
@@ -39,6 +67,10 @@ pub fn store(bin: &Binaries, cluster: &Cluster) -> Unit {
         .flag("client-cert-auth", "true")
 }
 
+fn store_urls(cluster: &Cluster) -> Vec<String> {
+    (0..members(cluster)).map(|n| format!("https://{}:{}", cluster.address(), store_port(n))).collect()
+}
+
 pub fn apiserver(bin: &Binaries, cluster: &Cluster) -> Unit {
     let pki = cluster.pki();
     let address = cluster.address();
@@ -46,7 +78,7 @@ pub fn apiserver(bin: &Binaries, cluster: &Cluster) -> Unit {
         .flag("bind-address", address.to_string())
         .flag("advertise-address", address.to_string())
         .flag("secure-port", APISERVER_PORT.to_string())
-        .flag("etcd-servers", format!("https://{address}:2379"))
+        .flag("etcd-servers", store_urls(cluster).join(","))
         .flag("etcd-cafile", pki.join("etcd/ca.crt"))
         .flag("etcd-certfile", pki.join("apiserver-etcd-client.crt"))
         .flag("etcd-keyfile", pki.join("apiserver-etcd-client.key"))

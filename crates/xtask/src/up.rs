@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
-use crate::cluster::{APISERVER_PORT, Cluster, DNS_SERVICE_ADDRESS, Node};
+use crate::cluster::{APISERVER_PORT, Cluster, DNS_SERVICE_ADDRESS, Node, Store};
 use crate::reservation::Reservations;
 use crate::steps::Steps;
 use crate::unit::Unit;
@@ -24,6 +24,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Options {
     pub dir: PathBuf,
     pub nodes: Option<u8>,
+    pub store: Option<Store>,
     pub bench: bool,
     pub registry: bool,
     /// The repository: addon manifests are below it.
@@ -93,8 +94,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 fn record(options: &Options) -> anyhow::Result<Cluster> {
     let dir = options.dir.canonicalize().with_context(|| format!("{}", options.dir.display()))?;
     let Some(mut cluster) = Cluster::load(&dir)? else {
-        return Cluster::create(&dir, options.nodes.unwrap_or(1));
+        return Cluster::create(&dir, options.nodes.unwrap_or(1), options.store.unwrap_or_default());
     };
+    if options.store.is_some_and(|store| store != cluster.store) {
+        bail!("the cluster in {} keeps its state elsewhere: `hack/down --wipe` it to change its store", dir.display());
+    }
     Reservations::default().retake(&cluster)?;
     match options.nodes {
         Some(nodes) if nodes > cluster.nodes => {
@@ -115,12 +119,12 @@ fn record(options: &Options) -> anyhow::Result<Cluster> {
 
 fn expected(bin: &Binaries, cluster: &Cluster, registry: bool) -> Vec<Unit> {
     let mut all = vec![
-        units::store(bin, cluster),
         units::apiserver(bin, cluster),
         units::controller_manager(bin, cluster),
         units::scheduler(bin, cluster),
         units::dns(bin, cluster),
     ];
+    all.extend(units::stores(bin, cluster));
     for node in cluster.nodes() {
         all.push(units::containerd(&node));
         all.extend(node_daemons(bin, cluster, &node));
@@ -144,13 +148,18 @@ fn trust(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 fn control_plane(steps: &mut Steps, bin: &Binaries, cluster: &Cluster) -> anyhow::Result<()> {
-    let store = units::store(bin, cluster);
+    let stores = units::stores(bin, cluster);
+    let names: Vec<String> = stores.iter().map(|u| u.name.clone()).collect();
     let apiserver = units::apiserver(bin, cluster);
-    steps.step("start kube-store", cluster, std::slice::from_ref(&store.name), || {
-        store.ensure(cluster)?;
-        // Started together: the API server waits for its store by itself.
-        apiserver.ensure(cluster)?;
-        store.wait(cluster, DAEMON_DEADLINE, || unit::listens(cluster, &store.name, 2379))
+    steps.step("start the store", cluster, &names, || {
+        // Started together: members wait for each other, and the API server waits for its store.
+        for unit in stores.iter().chain([&apiserver]) {
+            unit.ensure(cluster)?;
+        }
+        for (unit, member) in stores.iter().zip(0..) {
+            unit.wait(cluster, DAEMON_DEADLINE, || unit::listens(cluster, &unit.name, units::store_port(member)))?;
+        }
+        Ok(())
     })?;
     steps.step("start kube-apiserver", cluster, std::slice::from_ref(&apiserver.name), || {
         apiserver.wait(cluster, DAEMON_DEADLINE, || {

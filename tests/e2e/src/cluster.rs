@@ -57,6 +57,10 @@ impl Cluster {
         let dir = self.dir().display().to_string();
         let root = self.root.display().to_string();
         let mut all = vec!["up", "--root", &root, "--dir", &dir, "--nodes", &nodes];
+        let store = std::env::var("COXSWAIN_STORE").unwrap_or_default();
+        if !store.is_empty() {
+            all.extend(["--store", &store]);
+        }
         all.extend(args);
         self.xtask(&all)
     }
