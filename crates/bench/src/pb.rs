@@ -1,6 +1,7 @@
 //! The wire format, generated from `proto/`.
 
-#![allow(clippy::unwrap_used)]
+// The names are those of the wire format.
+#![allow(clippy::unwrap_used, clippy::enum_variant_names)]
 
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");

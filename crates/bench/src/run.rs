@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::certificates::Certificates;
@@ -29,20 +29,35 @@ const REST_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Measures everything planned. Ends early, with everything removed, on Ctrl-C and its like.
 pub async fn run(plan: Plan) -> Result<()> {
+    let interrupts = Interrupts::catch()?;
     tokio::select! {
         measured = measure_all(&plan) => measured,
-        name = interrupted() => bail!("stopped by {}; every process and file of it is gone", name?),
+        name = interrupts.first() => bail!("stopped by {name}; every process and file of it is gone"),
     }
 }
 
-async fn interrupted() -> Result<&'static str> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        _ = interrupt.recv() => Ok("Ctrl-C"),
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = hangup.recv() => Ok("SIGHUP"),
+/// Signals that would end the process; caught before there is anything to remove.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Interrupts {
+    fn catch() -> Result<Interrupts> {
+        Ok(Interrupts {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn first(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
     }
 }
 
