@@ -32,9 +32,9 @@ packages() {
     rm -f "$log"
 }
 
-# need_build: what compiling takes. raft's generated code wants protoc.
+# need_build: what compiling takes. raft's generated code wants protoc, jemalloc make.
 need_build() {
-    packages cc=gcc protoc=protobuf-compiler cmake=cmake
+    packages cc=gcc make=make protoc=protobuf-compiler cmake=cmake
     if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
         PATH="$HOME/.cargo/bin:$PATH"
     fi

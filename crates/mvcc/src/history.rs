@@ -73,6 +73,15 @@ impl History {
 
     /// The index of the first transaction at or after `revision`.
     fn position(&self, revision: i64) -> usize {
+        let Some(last) = self.transactions.back() else { return 0 };
+        // Revisions follow each other without a gap but where history was lost to a restart after
+        // a compaction, so counting back from the end nearly always meets the one that is sought.
+        let from_end = usize::try_from(last.revision + 1 - revision).unwrap_or(0);
+        if let Some(guess) = self.transactions.len().checked_sub(from_end)
+            && self.transactions.get(guess).is_none_or(|t| t.revision == revision)
+        {
+            return guess;
+        }
         self.transactions.partition_point(|t| t.revision < revision)
     }
 

@@ -9,6 +9,7 @@
 //! - Every segment begins with all it takes to read on from there (metadata, hard state,
 //!   mark), so old segments can be removed whole. A segment appears under its name complete:
 //!   written aside, synced, renamed, its directory synced.
+//! - A segment is allocated whole before it is used, so behind its last frame lie zeros.
 //! - After a failed write or sync nothing more is accepted: what the disk holds is unknown.
 
 mod frame;

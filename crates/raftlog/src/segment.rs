@@ -1,10 +1,14 @@
-//! Reading one segment, frame by frame.
+//! Reading one segment, frame by frame, and the room a segment is given in advance.
+//!
+//! Behind a segment's last frame lie zeros: room that was allocated and not written yet.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::frame::{self, HEADER_BYTES, Header};
 use crate::record::Record;
@@ -39,7 +43,7 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
 
 /// How reading a segment ended.
 pub(crate) enum End {
-    /// With its last byte.
+    /// With its last byte, or with nothing but zeros behind its last frame.
     Clean,
     /// At bytes that are no frame; nothing intact follows them.
     Torn { offset: u64 },
@@ -71,7 +75,7 @@ impl Reader {
         loop {
             let mut bytes = Vec::new();
             self.fill(&mut bytes, HEADER_BYTES)?;
-            if bytes.is_empty() {
+            if bytes.iter().all(|b| *b == 0) && self.skip_zeros()? {
                 return Ok(End::Clean);
             }
             let Some(header) = Header::parse(&bytes).filter(|h| h.number == *next) else {
@@ -97,6 +101,22 @@ impl Reader {
         let mut part = (&mut self.file).take(limit);
         part.read_to_end(bytes).map_err(io_error("read", &self.path))?;
         Ok(())
+    }
+
+    /// Skips zeros; whether nothing follows them. No frame begins among them.
+    fn skip_zeros(&mut self) -> Result<bool, Error> {
+        loop {
+            let buf = self.file.fill_buf().map_err(io_error("read", &self.path))?;
+            if buf.is_empty() {
+                return Ok(true);
+            }
+            let zeros = buf.iter().take_while(|b| **b == 0).count();
+            let ended = zeros < buf.len();
+            self.file.consume(zeros);
+            if ended {
+                return Ok(false);
+            }
+        }
     }
 
     /// `seen` are the bytes at the current offset that are not the frame `number`.
@@ -128,6 +148,17 @@ pub(crate) fn first_batch(path: &Path) -> Result<u64, Error> {
         what: "it does not begin with a batch",
     })?;
     Ok(header.number)
+}
+
+/// Gives a segment its room. A sync of what is written into it later then need not wait for the
+/// file system to make a larger file durable, which takes many times longer than the bytes.
+pub(crate) fn allocate(file: &File, path: &Path, bytes: u64) -> Result<(), Error> {
+    let length = i64::try_from(bytes).expect("segments are far smaller");
+    match fallocate(file, FallocateFlags::empty(), 0, length) {
+        // A file system that cannot: the log works, only slower.
+        Err(Errno::EOPNOTSUPP) => Ok(()),
+        allocated => allocated.map_err(|errno| io_error("allocate", path)(errno.into())),
+    }
 }
 
 /// Cuts a torn tail off, durably.

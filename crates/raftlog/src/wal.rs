@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::{Error, io_error};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// A segment that has grown beyond this is closed and the next one begun.
+    /// The room a segment is given; once it is full the segment is closed and the next one begun.
     pub segment_bytes: u64,
 }
 
@@ -81,7 +82,7 @@ impl Wal {
             Record::Position(mark.index),
         ];
         let mut buf = Vec::new();
-        let (file, length) = write_segment(dir, 0, 0, &head, &mut buf)?;
+        let (file, length) = write_segment(dir, Begun { number: 0, batch: 0 }, &head, options, &mut buf)?;
         let first = Segment { number: 0, after_index: mark.index };
         Ok(Wal {
             dir: dir.to_owned(),
@@ -119,7 +120,8 @@ impl Wal {
             return Err(Error::Gap { cut, checkpoint });
         }
         let path = segment::path(dir, last);
-        let file = open_for_append(&path)?;
+        let file = open_for_writing(&path)?;
+        segment::allocate(&file, &path, options.segment_bytes)?;
         let wal = Wal {
             dir: dir.to_owned(),
             options,
@@ -181,7 +183,7 @@ impl Wal {
 
     fn write(&mut self) -> Result<(), Error> {
         let path = segment::path(&self.dir, self.current().number);
-        self.file.write_all(&self.buf).map_err(io_error("write", &path))?;
+        self.file.write_all_at(&self.buf, self.length).map_err(io_error("write", &path))?;
         self.file.sync_data().map_err(io_error("sync", &path))?;
         self.length += u64::try_from(self.buf.len()).expect("usize fits u64");
         self.next_batch += 1;
@@ -205,7 +207,8 @@ impl Wal {
             Record::Mark(self.mark),
             Record::Position(self.last_index),
         ];
-        let (file, length) = write_segment(&self.dir, number, self.next_batch, &head, &mut self.buf)?;
+        let begun = Begun { number, batch: self.next_batch };
+        let (file, length) = write_segment(&self.dir, begun, &head, self.options, &mut self.buf)?;
         self.file = file;
         self.length = length;
         self.next_batch += 1;
@@ -355,17 +358,23 @@ fn own(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 
-fn open_for_append(path: &Path) -> Result<File, Error> {
-    let open = OpenOptions::new().append(true).open(path);
+fn open_for_writing(path: &Path) -> Result<File, Error> {
+    let open = OpenOptions::new().write(true).open(path);
     open.map_err(io_error("open", path))
+}
+
+/// A new segment's number and that of its first batch.
+struct Begun {
+    number: u64,
+    batch: u64,
 }
 
 /// Writes a segment's first frame aside and gives it its name once it is durable.
 fn write_segment(
     dir: &Path,
-    number: u64,
-    batch: u64,
+    Begun { number, batch }: Begun,
     head: &[Record],
+    options: Options,
     buf: &mut Vec<u8>,
 ) -> Result<(File, u64), Error> {
     frame::begin(buf);
@@ -376,12 +385,13 @@ fn write_segment(
     let path = segment::path(dir, number);
     let aside = dir.join(format!("{number:016x}{}", segment::TEMPORARY_SUFFIX));
     let mut file = File::create(&aside).map_err(io_error("create", &aside))?;
+    segment::allocate(&file, &aside, options.segment_bytes)?;
     file.write_all(buf).map_err(io_error("write", &aside))?;
     file.sync_all().map_err(io_error("sync", &aside))?;
     fs::rename(&aside, &path).map_err(io_error("rename", &aside))?;
     sync_dir(dir)?;
     let length = u64::try_from(buf.len()).expect("usize fits u64");
-    Ok((open_for_append(&path)?, length))
+    Ok((file, length))
 }
 
 fn remove_temporary(dir: &Path) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raftlog::{Entry, Error, HardState, Mark, Options, Record, Wal};
 
 const SMALL: Options = Options { segment_bytes: 2_000 };
-const NO_ROLL: Options = Options { segment_bytes: 1 << 20 };
+const NO_ROLL: Options = Options { segment_bytes: 1 << 16 };
 
 fn entry(index: u64, term: u64) -> Record {
     Record::Entry(Entry {
@@ -38,6 +38,15 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// Where a segment's last frame ends; allocated room follows.
+fn end(segment: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(length) = segment[at..].strip_prefix(b"CXW1").and_then(|rest| rest.first_chunk()) {
+        at += 20 + usize::try_from(u32::from_le_bytes(*length)).expect("small");
+    }
+    at
+}
+
 /// Opens a log and checks which entries it gives back.
 fn check(dir: &Path, checkpoint: u64, options: Options, expected: impl Iterator<Item = u64>) -> Wal {
     let (wal, recovered) = Wal::open(dir, checkpoint, options).expect("a usable log");
@@ -64,11 +73,16 @@ fn a_tail_torn_anywhere_is_cut_and_the_log_goes_on() {
     drop(written(dir.path(), 4, NO_ROLL));
     let path = segments(dir.path()).remove(0);
     let intact = fs::read(&path).expect("readable");
-    // Both batches are alike, so the second begins two lengths of the rest before the end.
-    let head = fs::metadata(&path).expect("there").len();
-    let head = usize::try_from(head).expect("small");
+    let end = end(&intact);
     let batch = 20 + 2 * (1 + 8 + 8 + 1 + 4 + 4 + 100) + 25;
-    for length in head - batch..head {
+    for length in end - batch..end {
+        // The rest never reached the disk: its blocks still read as zeros, and without
+        // allocation the file ends. The last byte written is a zero of the hard state.
+        let mut torn = intact.clone();
+        torn[length..end].fill(0);
+        let whole = torn == intact;
+        fs::write(&path, &torn).expect("writable");
+        check(dir.path(), 0, NO_ROLL, 1..=if whole { 4 } else { 2 });
         fs::write(&path, &intact[..length]).expect("writable");
         let mut wal = check(dir.path(), 0, NO_ROLL, 1..=2);
         wal.append(&[entry(3, 1)]).expect("appending goes on");
@@ -77,7 +91,7 @@ fn a_tail_torn_anywhere_is_cut_and_the_log_goes_on() {
     }
     // A later page may have reached the disk before an earlier one.
     let mut holed = intact.clone();
-    holed[head - batch..head - 60].fill(0);
+    holed[end - batch..end - 60].fill(0);
     fs::write(&path, &holed).expect("writable");
     check(dir.path(), 0, NO_ROLL, 1..=2);
 }
@@ -91,7 +105,7 @@ fn a_flipped_byte_in_the_middle_refuses_and_says_what_to_do() {
     for (n, path) in paths.iter().enumerate() {
         let intact = fs::read(path).expect("readable");
         // In the newest segment only what lies before its last batch can be told from a tear.
-        let end = if n == last { 100 } else { intact.len() };
+        let end = if n == last { 100 } else { end(&intact) };
         for at in (0..end).step_by(37) {
             let mut flipped = intact.clone();
             flipped[at] ^= 0x10;
@@ -104,6 +118,37 @@ fn a_flipped_byte_in_the_middle_refuses_and_says_what_to_do() {
         fs::write(path, &intact).expect("writable");
     }
     check(dir.path(), 0, SMALL, 1..=40);
+}
+
+#[test]
+fn a_segment_has_its_room_from_the_start_and_again_after_a_torn_tail() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    drop(written(dir.path(), 4, NO_ROLL));
+    let path = segments(dir.path()).remove(0);
+    let room = || fs::metadata(&path).expect("there").len();
+    assert_eq!(room(), NO_ROLL.segment_bytes);
+    let mut torn = fs::read(&path).expect("readable");
+    let end = end(&torn);
+    torn[end - 60] ^= 0x10;
+    torn.truncate(end);
+    fs::write(&path, &torn).expect("writable");
+    drop(check(dir.path(), 0, NO_ROLL, 1..=2));
+    assert_eq!(room(), NO_ROLL.segment_bytes);
+}
+
+#[test]
+fn zeros_before_an_intact_batch_are_damage() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    drop(written(dir.path(), 4, NO_ROLL));
+    let path = segments(dir.path()).remove(0);
+    let mut segment = fs::read(&path).expect("readable");
+    let end = end(&segment);
+    let head = end - 2 * (20 + 2 * (1 + 8 + 8 + 1 + 4 + 4 + 100) + 25);
+    // The first batch is gone without a trace, and the second still there: it was acknowledged.
+    segment[head..head + 200].fill(0);
+    fs::write(&path, &segment).expect("writable");
+    let error = Wal::open(dir.path(), 0, NO_ROLL).expect_err("damage is refused");
+    assert!(matches!(error, Error::Damaged { .. }), "{error}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub mod config;
 mod convert;
 mod data_dir;
 mod error;
+mod gather;
 mod hub;
 mod lessor;
 mod members;

@@ -3,6 +3,11 @@
 use clap::Parser;
 use store::config::{Command, Flags};
 
+// Requests are allocated by the runtime's threads and freed by the raft thread, at which glibc's
+// allocator is slow: docs/decisions/0106.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     daemon::telemetry::init(&flags.log);

@@ -19,6 +19,8 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
+use crate::gather::Gather;
+
 /// Handshakes under way; further connections wait in the kernel's queue.
 const MAX_HANDSHAKES: usize = 64;
 /// A peer that does not finish its handshake is let go after this.
@@ -105,8 +107,8 @@ async fn accept(
 async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     match acceptor {
-        None => Ok(Connection(Box::pin(stream))),
-        Some(acceptor) => Ok(Connection(Box::pin(acceptor.accept(stream).await?))),
+        None => Ok(Connection(Box::pin(Gather::new(stream)))),
+        Some(acceptor) => Ok(Connection(Box::pin(Gather::new(acceptor.accept(stream).await?)))),
     }
 }
 

@@ -1,0 +1,13 @@
+//! Compiles the client side of etcd's wire format from `proto/`.
+
+const PROTOS: [&str; 2] = ["etcd/api/mvccpb/kv.proto", "etcd/api/etcdserverpb/rpc.proto"];
+const ROOT: &str = "../../proto";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    for proto in PROTOS {
+        println!("cargo::rerun-if-changed={ROOT}/{proto}");
+    }
+    let descriptors = protox::compile(PROTOS, [ROOT])?;
+    tonic_prost_build::configure().build_server(false).build_transport(false).bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

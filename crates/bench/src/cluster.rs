@@ -1,0 +1,156 @@
+//! A cluster of one side: its flags, its start, its processes.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::time::Instant;
+
+use crate::certificates::Certificates;
+use crate::environment::Environment;
+use crate::pb::etcdserverpb::RangeRequest;
+use crate::process::{Process, Usage};
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// The same for both, and more than any row writes.
+const QUOTA_BYTES: u64 = 8 << 30;
+
+/// One of the two that are compared.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub name: &'static str,
+    pub binary: PathBuf,
+    /// Whether it takes the flags for several members.
+    pub forms_clusters: bool,
+}
+
+impl Program {
+    /// Asks the binary which flags it takes.
+    pub fn examine(name: &'static str, binary: &Path) -> Result<Program> {
+        let output = Command::new(binary).arg("--help").output();
+        let output = output.with_context(|| format!("cannot start {}", binary.display()))?;
+        // etcd explains itself on standard error.
+        let help = [output.stdout, output.stderr].concat();
+        let forms_clusters = String::from_utf8_lossy(&help).contains("--listen-peer-urls");
+        Ok(Program { name, binary: binary.to_owned(), forms_clusters })
+    }
+
+    /// The first line in which it names its version.
+    pub fn version(&self) -> String {
+        let output = Command::new(&self.binary).arg("--version").output();
+        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        text.lines().next().unwrap_or("of unknown version").replace("etcd Version:", "etcd")
+    }
+}
+
+#[derive(Debug)]
+pub struct Cluster {
+    pub addresses: Vec<SocketAddr>,
+    tls: Option<Certificates>,
+    members: Vec<Process>,
+    /// Removed last.
+    _dir: tempfile::TempDir,
+}
+
+#[derive(Debug, Clone)]
+struct Member {
+    name: String,
+    client: SocketAddr,
+    peer: SocketAddr,
+}
+
+impl Cluster {
+    /// Starts a new cluster with its data below `parent` and waits until every member serves.
+    pub async fn start(
+        program: &Program,
+        members: usize,
+        parent: &Path,
+        tls: Option<&Certificates>,
+    ) -> Result<Cluster> {
+        ensure!(members == 1 || program.forms_clusters, "{} does not form clusters yet", program.name);
+        let prefix = format!("{}-", program.name);
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)?;
+        let ports = free_ports(2 * members)?;
+        let all: Vec<Member> = ports
+            .chunks(2)
+            .enumerate()
+            .map(|(n, ports)| Member { name: format!("m{n}"), client: ports[0], peer: ports[1] })
+            .collect();
+        let mut started = Vec::new();
+        for member in &all {
+            let command = command(program, member, &all, dir.path(), tls);
+            started.push(Process::start(command, &dir.path().join(format!("{}.log", member.name)))?);
+        }
+        let addresses = all.iter().map(|m| m.client).collect();
+        let mut cluster = Cluster { addresses, tls: tls.cloned(), members: started, _dir: dir };
+        cluster.wait().await.with_context(|| format!("{} with {members} members does not come up", program.name))?;
+        Ok(cluster)
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_DEADLINE;
+        for n in 0..self.members.len() {
+            while let Err(error) = serves(self.addresses[n], self.tls.as_ref()).await {
+                self.members[n].check_running()?;
+                let words = || format!("it does not serve: {}", self.members[n].last_words());
+                if Instant::now() > deadline {
+                    return Err(error.context(words()));
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn environment(&self, clients: usize) -> Result<Environment> {
+        Environment::open(&self.addresses, self.tls.as_ref().map(|t| t.client.clone()), clients).await
+    }
+
+    /// What its members have used together.
+    pub fn usage(&self) -> Result<Usage> {
+        self.members.iter().try_fold(Usage::default(), |sum, member| Ok(sum.and(member.usage()?)))
+    }
+}
+
+/// A linearizable read is answered: there is a leader.
+async fn serves(address: SocketAddr, tls: Option<&Certificates>) -> Result<()> {
+    let environment = Environment::open(&[address], tls.map(|t| t.client.clone()), 1).await?;
+    let range = RangeRequest { key: "/".into(), ..RangeRequest::default() };
+    tokio::time::timeout(START_DEADLINE, environment.kv(0).range(range)).await??;
+    Ok(())
+}
+
+fn command(program: &Program, member: &Member, all: &[Member], dir: &Path, tls: Option<&Certificates>) -> Command {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let client = format!("{scheme}://{}", member.client);
+    let peer = format!("http://{}", member.peer);
+    let mut command = Command::new(&program.binary);
+    command
+        .args(["--name", &member.name])
+        .arg("--data-dir")
+        .arg(dir.join(&member.name))
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--quota-backend-bytes", &QUOTA_BYTES.to_string()]);
+    if program.forms_clusters {
+        let everyone: Vec<String> = all.iter().map(|m| format!("{}=http://{}", m.name, m.peer)).collect();
+        command
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &everyone.join(","), "--initial-cluster-state", "new"])
+            .args(["--initial-cluster-token", "store-bench"]);
+    }
+    if let Some(tls) = tls {
+        command.arg("--cert-file").arg(&tls.cert).arg("--key-file").arg(&tls.key);
+        command.arg("--trusted-ca-file").arg(&tls.ca).arg("--client-cert-auth");
+    }
+    command
+}
+
+/// Ports that were free a moment ago, each another.
+fn free_ports(count: usize) -> Result<Vec<SocketAddr>> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+    listeners.iter().map(|l| Ok(l.local_addr()?)).collect()
+}

@@ -1,0 +1,29 @@
+//! kube-store and etcd under the same load, side by side.
+//!
+//! Invariants
+//! - Both sides get the same flags where they mean the same, the same disk, the same client
+//!   code and the same number of connections.
+//! - Never both under load at once: rounds alternate, and a round begins when the processes of
+//!   both sides are at rest.
+//! - The client is kept thin, one HTTP/2 connection without a balancer or a queue in front, and
+//!   what it takes of the processor is part of the report.
+//! - Every process and every file is gone when the run ends, however it ends.
+
+mod certificates;
+mod chart;
+mod cluster;
+mod connection;
+mod disk;
+mod document;
+mod environment;
+pub mod flags;
+mod load;
+mod measure;
+mod pb;
+mod process;
+mod progress;
+mod report;
+mod run;
+mod workloads;
+
+pub use run::run;

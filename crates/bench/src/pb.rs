@@ -1,0 +1,11 @@
+//! The wire format, generated from `proto/`.
+
+// The names are those of the wire format.
+#![allow(clippy::unwrap_used, clippy::enum_variant_names)]
+
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}

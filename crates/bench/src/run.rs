@@ -1,0 +1,271 @@
+//! Row after row: both clusters are started, loaded in turns, weighed, and ended.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::certificates::Certificates;
+use crate::cluster::{Cluster, Program};
+use crate::disk::Disk;
+use crate::document::{self, Setting};
+use crate::environment::Environment;
+use crate::flags::Plan;
+use crate::measure::{Round, Side};
+use crate::pb::etcdserverpb::{CompactionRequest, RangeRequest};
+use crate::process::Usage;
+use crate::progress::Progress;
+use crate::report::{self, Row};
+use crate::workloads::{Clients, Kind};
+use crate::{chart, load};
+
+/// At rest is who takes no more than this of a core.
+const REST_LOOK: Duration = Duration::from_millis(100);
+const REST_CPU: Duration = Duration::from_millis(20);
+/// What does not come to rest is measured all the same.
+const REST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Measures everything planned. Ends early, with everything removed, on Ctrl-C and its like.
+pub async fn run(plan: Plan) -> Result<()> {
+    let interrupts = Interrupts::catch()?;
+    tokio::select! {
+        measured = measure_all(&plan) => measured,
+        name = interrupts.first() => bail!("stopped by {name}; every process and file of it is gone"),
+    }
+}
+
+/// Signals that would end the process; caught before there is anything to remove.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Interrupts {
+    fn catch() -> Result<Interrupts> {
+        Ok(Interrupts {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn first(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
+}
+
+/// What every row needs.
+struct Bench<'a> {
+    plan: &'a Plan,
+    ours: Program,
+    peer: Program,
+    dir: &'a Path,
+    tls: Option<Certificates>,
+    progress: Progress,
+}
+
+async fn measure_all(plan: &Plan) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("store-bench.").tempdir_in(&plan.dir)?;
+    let bench = Bench {
+        plan,
+        ours: Program::examine("kube-store", &plan.ours)?,
+        peer: Program::examine("etcd", &plan.peer)?,
+        dir: dir.path(),
+        tls: if plan.tls { Some(Certificates::make(dir.path())?) } else { None },
+        progress: Progress::new(planned_rounds(plan)),
+    };
+    let setting = setting(&bench)?;
+    for line in setting.lines(plan) {
+        bench.progress.say(&line);
+    }
+    let (rows, failures) = bench.rows().await;
+    drop(bench);
+    println!("\n{}", report::table(&rows));
+    for row in &rows {
+        println!("{}", row.json());
+    }
+    if let Some(file) = &plan.chart {
+        write(file, &chart::svg(&rows))?;
+        write(&file.with_extension("md"), &document::markdown(&setting, plan, &rows, file))?;
+    }
+    ensure!(failures == 0, "{failures} rows could not be measured, see above");
+    Ok(())
+}
+
+fn planned_rounds(plan: &Plan) -> usize {
+    plan.members.len() * plan.kinds.len() * plan.clients.len() * plan.rounds * 2
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn setting(bench: &Bench<'_>) -> Result<Setting> {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Ok(Setting {
+        ours: bench.ours.version(),
+        peer: bench.peer.version(),
+        cores: std::thread::available_parallelism()?.get(),
+        kernel: kernel.trim().to_owned(),
+        disk: Disk::probe(bench.dir)?,
+        date: jiff::Zoned::now().date().to_string(),
+    })
+}
+
+/// Who is loaded when: each side goes first as often as the other, so that a machine that
+/// slows down slows down both.
+fn turns(rounds: usize) -> impl Iterator<Item = usize> {
+    (0..rounds).flat_map(|round| if round % 2 == 0 { [0, 1] } else { [1, 0] })
+}
+
+impl Bench<'_> {
+    async fn rows(&self) -> (Vec<Row>, usize) {
+        let (mut rows, mut failures) = (Vec::new(), 0);
+        for &members in &self.plan.members {
+            if members > 1 && !self.ours.forms_clusters {
+                let line = format!("kube-store does not know --listen-peer-urls: {members} members are left out");
+                self.progress.say(&line);
+                self.progress.skip(planned_rounds(self.plan) / self.plan.members.len());
+                continue;
+            }
+            for &kind in &self.plan.kinds {
+                for &clients in &self.plan.clients {
+                    match self.row(kind, clients, members).await {
+                        Ok(row) => {
+                            self.tell(&row);
+                            rows.push(row);
+                        }
+                        Err(error) => {
+                            let row = format!("{}, {clients} clients, {members} members", kind.name);
+                            self.progress.say(&format!("FAIL {row}: {error:#}"));
+                            failures += 1;
+                        }
+                    }
+                }
+            }
+        }
+        (rows, failures)
+    }
+
+    fn tell(&self, row: &Row) {
+        self.progress.say(&format!(
+            "{:<18} {:>5} clients, {} members: {:>10.2} to {:>10.2} {:<3}  ratio {:.2}",
+            row.kind.name,
+            row.clients,
+            row.members,
+            row.ours.value,
+            row.peer.value,
+            row.kind.unit.name(),
+            row.ratio()
+        ));
+    }
+
+    async fn row(&self, kind: &'static Kind, clients: usize, members: usize) -> Result<Row> {
+        self.progress.doing(format!("{}, {clients} clients, {members} members", kind.name));
+        let mut sides = [
+            Loaded::start(self, &self.ours, kind, clients, members).await?,
+            Loaded::start(self, &self.peer, kind, clients, members).await?,
+        ];
+        for turn in turns(self.plan.rounds) {
+            for side in &sides {
+                side.rest().await?;
+            }
+            let name = sides[turn].name;
+            self.progress.doing(format!("{}, {clients} clients, {members} members: {name}", kind.name));
+            sides[turn].round(self.plan.window).await.with_context(|| format!("a round of {name}"))?;
+            self.progress.round_done();
+        }
+        let [ours, peer] = sides;
+        Ok(Row { kind, clients, members, ours: ours.finish(kind).await?, peer: peer.finish(kind).await? })
+    }
+}
+
+/// One side of a row: its cluster, the clients that load it, and what was measured.
+struct Loaded {
+    name: &'static str,
+    clients: Clients,
+    environment: Environment,
+    cluster: Cluster,
+    rounds: Vec<Round>,
+    /// When everything was prepared.
+    before: Usage,
+}
+
+impl Loaded {
+    async fn start(
+        bench: &Bench<'_>,
+        program: &Program,
+        kind: &Kind,
+        clients: usize,
+        members: usize,
+    ) -> Result<Loaded> {
+        let cluster = Cluster::start(program, members, bench.dir, bench.tls.as_ref()).await?;
+        let environment = cluster.environment(clients).await?;
+        let preparing = kind.workload.prepare(&environment, clients);
+        let clients = preparing.await.with_context(|| format!("cannot prepare {}", program.name))?;
+        let mut loaded =
+            Loaded { name: program.name, clients, environment, cluster, rounds: Vec::new(), before: Usage::default() };
+        loaded.rest().await?;
+        loaded.before = loaded.cluster.usage()?;
+        Ok(loaded)
+    }
+
+    async fn round(&mut self, window: Duration) -> Result<()> {
+        let cluster = &self.cluster;
+        let usage = || Ok((cluster.usage()?, Usage::of(std::process::id())?));
+        let round = load::run(&mut self.clients, window, usage).await?;
+        if round.writes > 0 {
+            self.compact().await.context("cannot compact")?;
+        }
+        self.rounds.push(round);
+        Ok(())
+    }
+
+    /// As an API server has it done every few minutes; outside the measured time.
+    async fn compact(&self) -> Result<()> {
+        let mut kv = self.environment.kv(0);
+        let range = RangeRequest { key: "/".into(), ..RangeRequest::default() };
+        let header = kv.range(range).await?.into_inner().header.context("an answer without a header")?;
+        kv.compact(CompactionRequest { revision: header.revision, physical: false }).await?;
+        Ok(())
+    }
+
+    /// Waits until what goes on behind the answers is done: checkpoints, compaction.
+    async fn rest(&self) -> Result<()> {
+        let deadline = Instant::now() + REST_DEADLINE;
+        let mut before = self.cluster.usage()?.cpu;
+        while Instant::now() < deadline {
+            tokio::time::sleep(REST_LOOK).await;
+            let now = self.cluster.usage()?.cpu;
+            if now - before <= REST_CPU {
+                return Ok(());
+            }
+            before = now;
+        }
+        Ok(())
+    }
+
+    async fn finish(self, kind: &Kind) -> Result<Side> {
+        self.rest().await?;
+        let after = self.cluster.usage()?;
+        let disk_bytes = after.written_bytes.saturating_sub(self.before.written_bytes);
+        Ok(Side::new(&self.rounds, kind.unit, after.peak_memory_bytes, disk_bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_alternate() {
+        assert_eq!(turns(3).collect::<Vec<_>>(), [0, 1, 1, 0, 0, 1]);
+    }
+}
