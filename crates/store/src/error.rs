@@ -2,6 +2,8 @@
 
 use tonic::{Code, Status};
 
+use crate::auth;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("etcdserver: key is not provided")]
@@ -44,14 +46,16 @@ pub enum Refusal {
     TimedOut,
     #[error("etcdserver: server stopped")]
     Stopped,
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
 }
 
 impl Refusal {
     fn code(self) -> Code {
         use Refusal::{
-            BadLeaderTransferee, Compacted, DuplicateKey, EmptyKey, FutureRevision, InvalidSortOption, KeyNotFound,
-            LeaseExists, LeaseNotFound, LeaseProvided, LeaseTtlTooLarge, MemberNotFound, NoLeader, NoSpace,
-            RequestTooLarge, Stopped, TimedOut, TooManyOps, TooManyRequests, ValueProvided,
+            Auth, BadLeaderTransferee, Compacted, DuplicateKey, EmptyKey, FutureRevision, InvalidSortOption,
+            KeyNotFound, LeaseExists, LeaseNotFound, LeaseProvided, LeaseTtlTooLarge, MemberNotFound, NoLeader,
+            NoSpace, RequestTooLarge, Stopped, TimedOut, TooManyOps, TooManyRequests, ValueProvided,
         };
         match self {
             EmptyKey | KeyNotFound | ValueProvided | LeaseProvided | TooManyOps | DuplicateKey | InvalidSortOption
@@ -61,13 +65,35 @@ impl Refusal {
             LeaseNotFound | MemberNotFound => Code::NotFound,
             LeaseExists | BadLeaderTransferee => Code::FailedPrecondition,
             NoLeader | TimedOut | Stopped => Code::Unavailable,
+            Auth(error) => auth_code(error),
         }
+    }
+}
+
+fn auth_code(error: auth::Error) -> Code {
+    use auth::Error::{
+        Failed, InvalidManagement, InvalidToken, NotEnabled, OldRevision, PermissionDenied, PermissionNotGiven,
+        PermissionNotGranted, RoleEmpty, RoleExists, RoleNotFound, RoleNotGranted, RootRoleNotExist, RootUserNotExist,
+        UserEmpty, UserExists, UserNotFound,
+    };
+    match error {
+        UserEmpty | RoleEmpty | Failed | PermissionNotGiven | InvalidManagement | OldRevision => Code::InvalidArgument,
+        RootUserNotExist | RootRoleNotExist | UserExists | UserNotFound | RoleExists | RoleNotFound
+        | RoleNotGranted | PermissionNotGranted | NotEnabled => Code::FailedPrecondition,
+        PermissionDenied => Code::PermissionDenied,
+        InvalidToken => Code::Unauthenticated,
     }
 }
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Status {
         Status::new(refusal.code(), refusal.to_string())
+    }
+}
+
+impl From<auth::Error> for Status {
+    fn from(error: auth::Error) -> Status {
+        Refusal::from(error).into()
     }
 }
 

@@ -12,12 +12,14 @@
 //!   disk.
 //! - A watch sees every event once, in order, whole transactions at a time.
 
+mod auth;
 mod checkpoint;
 mod compactor;
 pub mod config;
 mod convert;
 mod data_dir;
 mod error;
+mod gate;
 mod hub;
 mod lessor;
 mod metrics;
@@ -29,6 +31,7 @@ mod service;
 mod shared;
 mod snapshot;
 mod state;
+mod token;
 mod validate;
 
 pub use data_dir::restore;

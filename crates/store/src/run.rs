@@ -9,7 +9,9 @@ use http::StatusCode;
 use rustls::ServerConfig;
 use tokio::task::JoinSet;
 
+use crate::auth::Asker;
 use crate::config::{Config, Endpoint};
+use crate::gate::Gate;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op;
 use crate::raft_node::{self, Handle, Threads};
@@ -26,7 +28,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let _lock = opened.lock;
     let clients = bind(&config.clients, client_tls.as_ref()).await?;
     let side = bind(&config.metrics, side_tls.as_ref()).await?;
-    let shared = Arc::new(Shared::new(opened.member_id, opened.state));
+    let shared =
+        Arc::new(Shared::new(opened.member_id, opened.state, Gate::new(config.tokens.clone(), config.bcrypt_cost)));
     let health = side_port(&shared, config.quota_bytes);
     let drain = CancellationToken::new();
     for Listener { listener, tls } in side {
@@ -102,7 +105,7 @@ async fn publish(config: &Config, context: &Context) -> Result<()> {
 async fn expire(shared: Arc<Shared>, node: Handle) {
     loop {
         for id in shared.lessor.expired().await {
-            let revoked = node.propose(Op::LeaseRevoke(pb::LeaseRevokeRequest { id })).await;
+            let revoked = node.propose(Asker::Member.sign(Op::LeaseRevoke(pb::LeaseRevokeRequest { id }))).await;
             match revoked {
                 Ok(_) => tracing::debug!(id, "lease expired"),
                 Err(crate::error::Refusal::LeaseNotFound) => {}

@@ -1,4 +1,4 @@
-//! The replicated state: the key space, the members and the alarms, changed by commands of
+//! The replicated state: the key space, the members, the alarms and who may do what, changed by commands of
 //! the log and by nothing else.
 //!
 //! Applying is deterministic: no clock, no randomness, no configuration of this member.
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use mvcc::{KeyValue, Revision};
 use raft::prelude::ConfState;
 
+use crate::auth::{self, Asker, Effect};
 use crate::convert;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
@@ -32,6 +33,7 @@ pub struct State {
     pub members: BTreeMap<u64, pb::Member>,
     /// Member and alarm type.
     pub alarms: BTreeSet<(u64, i32)>,
+    pub auth: auth::Store,
     pub conf: ConfState,
     pub applied: Applied,
 }
@@ -47,6 +49,7 @@ pub enum Outcome {
     LeaseRevoke(pb::LeaseRevokeResponse),
     Alarm(pb::AlarmResponse),
     Published,
+    Auth(Effect),
 }
 
 impl State {
@@ -62,7 +65,10 @@ impl State {
         }
     }
 
+    /// Applies a command if whoever asks may do what it does.
     pub fn apply(&mut self, op: Op) -> Result<Outcome, Refusal> {
+        let (asker, op) = auth::attribution(op);
+        self.authorize(&asker, &op)?;
         Ok(match op {
             Op::Put(r) => Outcome::Put(convert::put_response(&self.kv.put(convert::put(own_put(r)))?)),
             Op::DeleteRange(r) => {
@@ -83,7 +89,31 @@ impl State {
                 }
                 Outcome::Published
             }
+            Op::Auth(change) => Outcome::Auth(self.change_auth(change)?),
+            Op::Attributed(_) => unreachable!("only plain commands are signed"),
         })
+    }
+
+    fn authorize(&self, asker: &Asker, op: &Op) -> Result<(), auth::Error> {
+        let guard = self.auth.guard(asker);
+        let leases = self.kv.leases();
+        match op {
+            Op::Put(r) => guard.put(r, leases),
+            Op::DeleteRange(r) => guard.delete(r),
+            Op::Txn(r) => guard.txn(r, leases),
+            Op::LeaseGrant(_) => guard.identified(),
+            Op::LeaseRevoke(r) => guard.write_attached(leases.get(r.id)),
+            // The history is everybody's, and an alarm stops everybody.
+            Op::Compaction(_) | Op::Alarm(_) => guard.admin(),
+            Op::Auth(change) => change.change.as_ref().map_or(Ok(()), |change| guard.change(change)),
+            // What members say of themselves.
+            Op::Publish(_) | Op::Attributed(_) => Ok(()),
+        }
+    }
+
+    fn change_auth(&mut self, change: kvraft::AuthChange) -> Result<Effect, auth::Error> {
+        let change = change.change.expect("whoever decoded the command looked inside");
+        self.auth.apply(change, self.applied.index)
     }
 
     fn header(&self) -> Option<pb::ResponseHeader> {
@@ -142,6 +172,7 @@ impl State {
             members: self.members.values().cloned().collect(),
             alarms: alarms.collect(),
             leases: leases.collect(),
+            auth: Some(self.auth.head()),
         }
     }
 
@@ -154,6 +185,7 @@ impl State {
             cluster_id: head.cluster_id,
             kv: mvcc::Store::restore(head.revision, head.compact_revision, leases, records)?,
             members: head.members.into_iter().map(|m| (m.id, m)).collect(),
+            auth: auth::Store::restore(head.auth),
             alarms: head.alarms.into_iter().map(|a| (a.member_id, a.alarm)).collect(),
             conf: ConfState {
                 voters: head.voters,

@@ -8,6 +8,8 @@ use tokio::sync::oneshot;
 
 use super::core::{Core, context_id};
 use super::handle::Answer;
+use crate::auth::attributed;
+use crate::error::Refusal;
 use crate::pb::kvraft::{Command, command::Op};
 use crate::state::{Applied, Outcome, State};
 
@@ -61,14 +63,15 @@ impl Core {
             Some(proposal) => (proposal.op, Some(proposal.answer)),
             None => (decode(entry.data)?, None),
         };
-        let revoked = match &op {
-            Op::LeaseRevoke(r) => Some(r.id),
+        let revoked = match attributed(&op) {
+            Some(Op::LeaseRevoke(r)) => Some(r.id),
             _ => None,
         };
         let answer = state.apply(op);
         match (&answer, revoked) {
             (Ok(Outcome::LeaseGrant(granted)), _) => self.shared.lessor.renew(granted.id, granted.ttl),
-            (_, Some(id)) => self.shared.lessor.revoked(id),
+            (Ok(Outcome::Auth(effect)), _) => self.shared.gate.follow(effect),
+            (Ok(_) | Err(Refusal::LeaseNotFound), Some(id)) => self.shared.lessor.revoked(id),
             _ => {}
         }
         answers.extend(asker.map(|asker| (asker, answer)));
@@ -78,5 +81,10 @@ impl Core {
 
 fn decode(data: Vec<u8>) -> Result<Op> {
     let command = Command::decode(Bytes::from(data)).context("an entry of the log is not a command")?;
-    command.op.context("an entry of the log was written by a newer version")
+    let known = command.op.as_ref().and_then(attributed).is_some_and(|op| match op {
+        Op::Auth(change) => change.change.is_some(),
+        Op::Attributed(_) => false,
+        _ => true,
+    });
+    command.op.filter(|_| known).context("an entry of the log was written by a newer version")
 }

@@ -11,7 +11,8 @@ const SERVICE: &str = "etcdserverpb.Cluster";
 pub struct Cluster(pub Context);
 
 impl Cluster {
-    async fn list(&self, r: pb::MemberListRequest) -> Result<pb::MemberListResponse, Status> {
+    async fn list(&self, r: Request<pb::MemberListRequest>) -> Result<pb::MemberListResponse, Status> {
+        let (_, r) = self.0.admit(r).await?;
         if r.linearizable {
             self.0.node.read_index().await?;
         }
@@ -22,9 +23,11 @@ impl Cluster {
         })
     }
 
-    fn known(&self, id: u64) -> Result<(), Refusal> {
+    /// Why a member is not changed.
+    async fn refuse<A, T>(&self, r: Request<T>, id: impl FnOnce(&T) -> u64) -> Result<A, Status> {
+        let id = id(&self.0.admit_admin(r).await?);
         let known = self.0.shared.state.read().members.contains_key(&id);
-        if known { Ok(()) } else { Err(Refusal::MemberNotFound) }
+        Err(if known { fixed() } else { Refusal::MemberNotFound.into() })
     }
 }
 
@@ -34,15 +37,16 @@ fn fixed() -> Status {
 
 #[tonic::async_trait]
 impl pb::cluster_server::Cluster for Cluster {
-    async fn member_add(&self, _: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {
-        self.0.answer(SERVICE, "MemberAdd", Err(fixed()))
+    async fn member_add(&self, r: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {
+        let admitted = self.0.admit_admin(r).await.map_err(Status::from);
+        self.0.answer(SERVICE, "MemberAdd", admitted.and_then(|_| Err(fixed())))
     }
 
     async fn member_remove(
         &self,
         r: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        let answer = self.known(r.get_ref().id).map_err(Status::from).and_then(|()| Err(fixed()));
+        let answer = self.refuse(r, |r| r.id).await;
         self.0.answer(SERVICE, "MemberRemove", answer)
     }
 
@@ -50,12 +54,12 @@ impl pb::cluster_server::Cluster for Cluster {
         &self,
         r: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        let answer = self.known(r.get_ref().id).map_err(Status::from).and_then(|()| Err(fixed()));
+        let answer = self.refuse(r, |r| r.id).await;
         self.0.answer(SERVICE, "MemberUpdate", answer)
     }
 
     async fn member_list(&self, r: Request<pb::MemberListRequest>) -> Result<Response<pb::MemberListResponse>, Status> {
-        let answer = self.list(r.into_inner()).await;
+        let answer = self.list(r).await;
         self.0.answer(SERVICE, "MemberList", answer)
     }
 
@@ -63,7 +67,7 @@ impl pb::cluster_server::Cluster for Cluster {
         &self,
         r: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        let answer = self.known(r.get_ref().id).map_err(Status::from).and_then(|()| Err(fixed()));
+        let answer = self.refuse(r, |r| r.id).await;
         self.0.answer(SERVICE, "MemberPromote", answer)
     }
 }

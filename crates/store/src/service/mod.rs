@@ -1,5 +1,7 @@
 //! The gRPC services: validate, ask the node, put the header on the answer.
 
+mod access;
+mod auth;
 mod cluster;
 mod kv;
 mod lease;
@@ -14,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Response, Status};
 
+use crate::auth::Asker;
 use crate::config::{Config, GRPC_OVERHEAD_BYTES};
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
@@ -79,7 +82,7 @@ impl Context {
             member_id: self.shared.member_id,
             alarm: pb::AlarmType::Nospace.into(),
         };
-        self.node.propose(crate::pb::kvraft::command::Op::Alarm(alarm)).await?;
+        self.propose(Asker::Member, crate::pb::kvraft::command::Op::Alarm(alarm)).await?;
         tracing::warn!(used, quota = self.limits.quota_bytes, "the quota is used up: alarm raised");
         Err(Refusal::NoSpace)
     }
@@ -94,6 +97,7 @@ pub fn routes(context: &Context) -> Routes {
         .add_service(pb::kv_server::KvServer::new(kv::Kv(context.clone())).max_decoding_message_size(max))
         .add_service(pb::watch_server::WatchServer::new(watch::Watch(context.clone())))
         .add_service(pb::lease_server::LeaseServer::new(lease::Lease(context.clone())))
+        .add_service(pb::auth_server::AuthServer::new(auth::Auth(context.clone())))
         .add_service(pb::cluster_server::ClusterServer::new(cluster::Cluster(context.clone())))
         .add_service(pb::maintenance_server::MaintenanceServer::new(maintenance::Maintenance(context.clone())));
     routes.routes()
