@@ -8,7 +8,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 
 /// Nothing here takes near as long, even on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -21,12 +24,13 @@ pub struct Server {
     child: Option<Child>,
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     listener.local_addr().expect("bound").port()
 }
 
-/// A CA and one certificate that serves both as the server's and as the client's.
+/// A CA, one certificate that serves both as the server's and as a nameless client's, and
+/// one of a client named ann.
 pub fn write_certificates(dir: &Path) {
     let mut ca = CertificateParams::new(Vec::new()).expect("no names");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,13 +40,22 @@ pub fn write_certificates(dir: &Path) {
     let issuer = Issuer::new(ca, ca_key);
     std::fs::write(dir.join("ca.crt"), ca_cert.pem()).expect("writable");
 
+    write_certificate(dir, "tls", None, &issuer);
+    write_certificate(dir, "ann", Some("ann"), &issuer);
+}
+
+fn write_certificate(dir: &Path, file: &str, common_name: Option<&str>, issuer: &Issuer<'_, KeyPair>) {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let mut leaf = CertificateParams::new(names).expect("valid names");
+    leaf.distinguished_name = DistinguishedName::new();
+    if let Some(name) = common_name {
+        leaf.distinguished_name.push(DnType::CommonName, name);
+    }
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().expect("randomness");
-    let cert = leaf.signed_by(&key, &issuer).expect("a valid leaf");
-    std::fs::write(dir.join("tls.crt"), cert.pem()).expect("writable");
-    std::fs::write(dir.join("tls.key"), key.serialize_pem()).expect("writable");
+    let cert = leaf.signed_by(&key, issuer).expect("a valid leaf");
+    std::fs::write(dir.join(format!("{file}.crt")), cert.pem()).expect("writable");
+    std::fs::write(dir.join(format!("{file}.key")), key.serialize_pem()).expect("writable");
 }
 
 impl Server {
@@ -118,24 +131,41 @@ impl Server {
     }
 
     pub fn identity(&self) -> Identity {
-        let pem = |name| std::fs::read(self.path(name)).expect("written at the start");
-        Identity::from_pem(pem("tls.crt"), pem("tls.key"))
+        self.identity_of("tls")
+    }
+
+    pub fn identity_of(&self, file: &str) -> Identity {
+        let pem = |end| std::fs::read(self.path(&format!("{file}.{end}"))).expect("written at the start");
+        Identity::from_pem(pem("crt"), pem("key"))
     }
 
     pub async fn client(&self) -> Client {
         self.client_with(&self.path("ca.crt"), Some(self.identity())).await
     }
 
+    /// Authenticates at once.
+    pub async fn client_as(&self, user: &str, password: &str) -> Result<Client, etcd_client::Error> {
+        let options = self.tls(&self.path("ca.crt"), Some(self.identity())).with_user(user, password);
+        Client::connect([self.endpoint()], Some(options)).await
+    }
+
     /// Connects with the first request.
     pub async fn client_with(&self, ca: &Path, identity: Option<Identity>) -> Client {
+        let connected = Client::connect([self.endpoint()], Some(self.tls(ca, identity)));
+        connected.await.expect("a valid endpoint")
+    }
+
+    fn endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    fn tls(&self, ca: &Path, identity: Option<Identity>) -> ConnectOptions {
         let ca = std::fs::read(ca).expect("written at the start");
         let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
         if let Some(identity) = identity {
             tls = tls.identity(identity);
         }
-        let endpoint = format!("https://127.0.0.1:{}", self.port);
-        let connected = Client::connect([endpoint], Some(ConnectOptions::new().with_tls(tls)));
-        connected.await.expect("a valid endpoint")
+        ConnectOptions::new().with_tls(tls)
     }
 }
 
