@@ -10,6 +10,7 @@
 //!   and the log is cut only behind one that counts.
 //! - A linearizable read sees every write that was answered before it came, and waits for no
 //!   disk.
+//! - What a client may do is decided by the users and roles as of the entry that does it.
 //! - A watch sees every event once, in order, whole transactions at a time.
 
 mod auth;

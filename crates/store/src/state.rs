@@ -223,3 +223,72 @@ fn own_txn(mut r: pb::TxnRequest) -> pb::TxnRequest {
     }
     r
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Caller, Error, ROOT};
+    use kvraft::auth_change::Change;
+    use prost::Message;
+
+    fn secured() -> State {
+        let mut state = State::default();
+        let root = || ROOT.to_owned();
+        for change in [
+            Change::UserAdd(pb::AuthUserAddRequest { name: root(), ..Default::default() }),
+            Change::UserGrantRole(pb::AuthUserGrantRoleRequest { user: root(), role: root() }),
+            Change::UserAdd(pb::AuthUserAddRequest { name: "ann".to_owned(), ..Default::default() }),
+            Change::Enable(pb::AuthEnableRequest {}),
+        ] {
+            state.apply(Op::Auth(kvraft::AuthChange { change: Some(change) })).expect("valid");
+        }
+        state
+    }
+
+    /// What nobody, ann and root are answered, each on a store of its own. A member may always.
+    fn check(op: &Op, nobody: Result<(), Error>, ann: Result<(), Error>) {
+        let asker =
+            |user: &str, state: &State| Asker::User(Caller { user: user.to_owned(), revision: state.auth.revision() });
+        let answer = |asker: &dyn Fn(&State) -> Asker| {
+            let mut state = secured();
+            state.kv.grant(7, 10).expect("a new lease");
+            let put = mvcc::Put { key: "key".into(), lease: 7, ..mvcc::Put::default() };
+            state.kv.put(put).expect("a plain put");
+            let command = kvraft::Command { op: Some(asker(&state).sign(op.clone())) };
+            let logged = kvraft::Command::decode(&command.encode_to_vec()[..]).expect("just encoded");
+            assert_eq!(logged, command);
+            state.apply(logged.op.expect("just encoded")).map(|_| ())
+        };
+        let refused = |expected: Result<(), Error>| expected.map_err(Refusal::Auth);
+        assert_eq!(answer(&|_| Asker::Nobody), refused(nobody), "nobody: {op:?}");
+        assert_eq!(answer(&|state| asker("ann", state)), refused(ann), "ann: {op:?}");
+        assert_eq!(answer(&|state| asker(ROOT, state)), Ok(()), "root: {op:?}");
+        assert_eq!(answer(&|_| Asker::Member), Ok(()), "a member: {op:?}");
+    }
+
+    #[test]
+    fn a_command_is_judged_when_it_is_applied() {
+        let (nobody, denied) = (Err(Error::UserEmpty), Err(Error::PermissionDenied));
+        let key = || Bytes::from("key");
+        check(&Op::Put(pb::PutRequest { key: key(), ..Default::default() }), nobody, denied);
+        check(&Op::DeleteRange(pb::DeleteRangeRequest { key: key(), ..Default::default() }), nobody, denied);
+        let compare = vec![pb::Compare { key: key(), ..Default::default() }];
+        check(&Op::Txn(pb::TxnRequest { compare, ..Default::default() }), nobody, denied);
+        check(&Op::LeaseGrant(pb::LeaseGrantRequest { id: 8, ttl: 10 }), nobody, Ok(()));
+        check(&Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 7 }), nobody, denied);
+        check(&Op::Compaction(pb::CompactionRequest { revision: 2, physical: false }), nobody, denied);
+        check(&Op::Alarm(pb::AlarmRequest::default()), nobody, denied);
+        let disable = Some(Change::Disable(pb::AuthDisableRequest {}));
+        check(&Op::Auth(kvraft::AuthChange { change: disable }), nobody, denied);
+        check(&Op::Publish(pb::Member::default()), Ok(()), Ok(()));
+    }
+
+    #[test]
+    fn a_head_keeps_users_and_roles() {
+        let state = secured();
+        let restored = State::restore(state.head(), []).expect("its own head");
+        assert_eq!(restored.auth, state.auth);
+        let old = kvraft::Head { auth: None, ..state.head() };
+        assert_eq!(State::restore(old, []).expect("a head of an older version").auth, auth::Store::default());
+    }
+}

@@ -143,6 +143,18 @@ async fn a_lease_is_guarded_by_its_keys() {
     assert_eq!(root.get("other", None).await.expect("root may").count(), 0);
 }
 
+/// Nobody asks for it but the server itself.
+#[tokio::test]
+async fn a_lease_runs_out() {
+    let (_server, mut root) = secured(&[]).await;
+    let lease = root.lease_grant(1, None).await.expect("any user may").id();
+    root.put("leased", "", Some(PutOptions::new().with_lease(lease))).await.expect("root may");
+    let deadline = Instant::now() + DEADLINE;
+    while root.get("leased", None).await.expect("root may").count() > 0 {
+        assert!(Instant::now() < deadline, "the lease does not end");
+    }
+}
+
 #[tokio::test]
 async fn only_root_administers() {
     let (server, mut root) = secured(&[]).await;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::harness::{DEADLINE, Server, free_port};
 
 /// A command line and what it says, in order.
-const SCRIPT: [(&str, &str); 45] = [
+const SCRIPT: [(&str, &str); 47] = [
     ("auth enable", "etcdserver: root user does not exist"),
     ("user add root:pw", "User root created"),
     ("user add root:pw", "etcdserver: user name already exists"),
@@ -56,6 +56,8 @@ const SCRIPT: [(&str, &str); 45] = [
     ("--user root:pw role delete app", "Role app deleted"),
     ("--user ann:pw get app/x", "etcdserver: permission denied"),
     ("--user root:pw auth disable", "Authentication Disabled"),
+    ("--user ann:pw get app/x", "app/x\n1"),
+    ("get app/x", "app/x\n1"),
 ];
 
 fn check(etcdctl: impl Fn() -> Command) {
