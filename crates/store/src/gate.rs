@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
-use crate::auth::{Effect, Error};
+use crate::auth::{self, Effect, Error};
 use crate::error::Refusal;
 use crate::token::{Config, Tokens};
 
@@ -35,8 +35,16 @@ impl Gate {
         self.enabled.load(Ordering::Relaxed)
     }
 
-    /// To be told when the state is replaced as a whole; changes come by [`Gate::follow`].
-    pub fn set_enabled(&self, enabled: bool) {
+    /// The state was read from a checkpoint or replaced by a snapshot. Which tokens were
+    /// voided in the entries in between is not known: their holders authenticate again.
+    pub fn adopt(&self, auth: &auth::Store) {
+        self.set_enabled(auth.enabled());
+        if let Tokens::Simple(tokens) = &self.tokens {
+            tokens.forget_all();
+        }
+    }
+
+    fn set_enabled(&self, enabled: bool) {
         self.enabled.store(enabled, Ordering::Relaxed);
     }
 

@@ -27,7 +27,7 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(member_id: u64, state: State, gate: Gate) -> Shared {
-        gate.set_enabled(state.auth.enabled());
+        gate.adopt(&state.auth);
         Shared {
             gate,
             cluster_id: state.cluster_id,
