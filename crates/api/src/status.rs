@@ -145,9 +145,10 @@ impl ApiError {
         Self::new(403, "Forbidden", format!("{subject}: {why}")).about(gr, name)
     }
 
-    pub fn method_not_allowed(gr: GroupResource<'_>, verb: &str) -> Self {
-        let message = format!("{verb} is not supported on resources of kind \"{gr}\"");
-        Self::new(405, "MethodNotAllowed", message).about(gr, "")
+    /// There is no such route: the path is known, but not with this method.
+    pub fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(405, "MethodNotAllowed", message).details(StatusDetails::default())
     }
 
     pub fn not_acceptable(supported: &[&str]) -> Self {

@@ -212,6 +212,8 @@ impl View<'_> {
         }
         if policy == "Replace" {
             running.iter().filter(|job| !job.deleting()).for_each(|job| self.delete(job));
+            // They do not go missing: they are sent away.
+            self.status.active = None;
         }
         let job = self.job_for(due, name);
         let message = format!("Created job {}", job.name());

@@ -67,6 +67,11 @@ impl<Id: PartialEq> Registry<Id> {
         }
     }
 
+    /// Every watcher, once per range that it watches.
+    pub fn all(&self) -> impl Iterator<Item = &Id> {
+        self.keys.values().flatten().chain(self.ranges.iter().flat_map(|(_, ids)| ids))
+    }
+
     /// The watchers of a key.
     pub fn watching(&self, key: &[u8]) -> impl Iterator<Item = &Id> {
         let exact = self.keys.get(key).into_iter().flatten();

@@ -8,6 +8,10 @@ use ipnet::IpNet;
 pub const MASQUERADE_CHAIN: &str = "COX-PODNET-MASQ";
 pub const FORWARD_CHAIN: &str = "COX-PODNET-FWD";
 
+/// How many rules each of them holds.
+const MASQUERADE_RULES: usize = 4;
+const FORWARD_RULES: usize = 2;
+
 /// (table, our chain, the kernel's chain that leads to it, comment)
 const JUMPS: [(&str, &str, &str, &str); 2] = [
     ("filter", FORWARD_CHAIN, "FORWARD", "kube-podnet: forward pod traffic"),
@@ -42,6 +46,15 @@ fn masquerade(pod_cidr: IpNet, cluster_cidr: IpNet, random_fully: bool) -> Strin
         "-A {chain} ! -s {pod_cidr} -j RETURN\n-A {chain} -d {cluster_cidr} -j RETURN\n\
          -A {chain} -d {multicast} -j RETURN\n-A {chain} -j MASQUERADE{random}\n"
     )
+}
+
+/// Whether all that [`render`] writes is there; somebody may have flushed a table, and left the chains.
+pub fn are_live(save: &str) -> bool {
+    JUMPS.iter().all(|(table, chain, from, _)| {
+        let wanted = if *table == "nat" { MASQUERADE_RULES } else { FORWARD_RULES };
+        let own = table_lines(save, table).filter(|line| line.starts_with(&format!("-A {chain} "))).count();
+        own == wanted && jumps(save, table, chain).any(|line| line.starts_with(&format!("-A {from} ")))
+    })
 }
 
 /// Restore input that removes all of it; empty when there is nothing.
@@ -83,6 +96,17 @@ mod tests {
 
     fn net(text: &str) -> IpNet {
         text.parse().expect("a network")
+    }
+
+    #[test]
+    fn what_was_flushed_is_missed() {
+        let fresh = render(net("10.244.1.0/24"), net("10.244.0.0/16"), true, "");
+        assert!(are_live(&fresh));
+        assert!(!are_live(""));
+        for line in fresh.lines().filter(|line| line.starts_with("-A")) {
+            let without: Vec<&str> = fresh.lines().filter(|other| *other != line).collect();
+            assert!(!are_live(&without.join("\n")), "without {line}");
+        }
     }
 
     #[test]

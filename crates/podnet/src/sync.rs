@@ -60,15 +60,13 @@ impl Network {
     pub async fn rules_live(&mut self) -> bool {
         let mut live = true;
         for (family, written) in self.written.iter_mut().enumerate().filter(|(_, written)| written.is_some()) {
-            for (table, chain) in [("nat", rules::MASQUERADE_CHAIN), ("filter", rules::FORWARD_CHAIN)] {
-                match iptables(family).chain_exists(table, chain).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        live = false;
-                        *written = None;
-                    }
-                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for the rules"),
+            match iptables(family).save().await {
+                Ok(save) if rules::are_live(&save) => {}
+                Ok(_) => {
+                    live = false;
+                    *written = None;
                 }
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for the rules"),
             }
         }
         live

@@ -41,8 +41,9 @@ pub fn status(input: &Input, plan: &Plan, host_ips: HostIps) -> PodStatus {
     PodStatus {
         conditions: Some(conditions::all(pod, phase, sandbox_ready, &init, &main, input.now)),
         phase: Some(phase.name().into()),
-        reason: failed.map(|f| f.reason.clone()).or(old.reason),
-        message: failed.map(|f| f.message.clone()).or(old.message),
+        // Why it failed is said once it has.
+        reason: failed.filter(|_| phase.is_terminal()).map(|f| f.reason.clone()).or(old.reason),
+        message: failed.filter(|_| phase.is_terminal()).map(|f| f.message.clone()).or(old.message),
         host_ip: host_ips.first().cloned(),
         host_ips: Some(host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
         pod_ip: ips.first().cloned().or(old.pod_ip),

@@ -193,9 +193,11 @@ impl Wal {
     }
 
     fn roll_if_full(&mut self) -> Result<(), Error> {
-        if self.length < self.options.segment_bytes {
-            return Ok(());
-        }
+        if self.length < self.options.segment_bytes { Ok(()) } else { self.begin_segment() }
+    }
+
+    /// The next segment, whose head holds all it takes to read on from there.
+    fn begin_segment(&mut self) -> Result<(), Error> {
         let number = self.current().number + 1;
         let head = [
             Record::Metadata(self.metadata.clone()),
@@ -209,6 +211,29 @@ impl Wal {
         self.next_batch += 1;
         self.segments.push_back(Segment { number, after_index: self.last_index });
         Ok(())
+    }
+
+    /// Begins anew behind a durable checkpoint that came from elsewhere: what was written so far is part of it, or
+    /// never happened.
+    pub fn jump(&mut self, mark: Mark) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        assert!(mark.index >= self.mark.index, "checkpoints only go forward");
+        self.mark = mark;
+        self.last_index = mark.index;
+        let begun = self.begin_segment().and_then(|()| self.remove_closed());
+        self.failed = begun.is_err();
+        begun
+    }
+
+    fn remove_closed(&mut self) -> Result<(), Error> {
+        while self.segments.len() > 1 {
+            let path = segment::path(&self.dir, self.segments[0].number);
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            self.segments.pop_front();
+        }
+        sync_dir(&self.dir)
     }
 
     /// Notes that a durable checkpoint holds everything up to `mark`, and removes the
@@ -291,8 +316,13 @@ impl Replay {
             Record::HardState(state) => self.recovered.hard_state = state,
             Record::Mark(mark) => self.recovered.mark = mark,
             Record::Position(index) => {
-                if !std::mem::take(&mut self.oldest) && index != self.last_index {
+                let follows = std::mem::take(&mut self.oldest) || index == self.last_index;
+                if !follows && index != self.recovered.mark.index {
                     return Err("it does not continue the segment before it");
+                }
+                if !follows {
+                    // The log began anew behind a checkpoint; the segments before were about to go.
+                    self.recovered.entries.clear();
                 }
                 self.last_index = index;
                 self.after_index = index;

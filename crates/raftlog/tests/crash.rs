@@ -150,3 +150,43 @@ fn a_segment_that_was_being_written_aside_is_ignored() {
     drop(check(dir.path(), 0, NO_ROLL, 1..=4));
     assert_eq!(segments(dir.path()).len(), 1);
 }
+
+#[test]
+fn a_log_begins_anew_behind_a_snapshot() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut wal = written(dir.path(), 10, SMALL);
+    let before = segments(dir.path());
+    let kept: Vec<(PathBuf, Vec<u8>)> =
+        before.iter().map(|path| (path.clone(), fs::read(path).expect("readable"))).collect();
+    for mark in [Mark { index: 50, term: 3 }, Mark { index: 70, term: 3 }] {
+        wal.jump(mark).expect("a healthy disk");
+        wal.append(&[entry(mark.index + 1, 3)]).expect("appending goes on");
+    }
+    drop(wal);
+    assert_eq!(segments(dir.path()).len(), 1);
+    drop(check(dir.path(), 70, SMALL, 71..=71));
+    // A crash before the old segments went: they count for nothing.
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut wal = written(dir.path(), 10, SMALL);
+    wal.jump(Mark { index: 50, term: 3 }).expect("a healthy disk");
+    drop(wal);
+    for (path, bytes) in kept {
+        let name = path.file_name().expect("a file");
+        fs::write(dir.path().join(name), bytes).expect("writable");
+    }
+    let mut wal = check(dir.path(), 50, SMALL, std::iter::empty());
+    assert_eq!(wal.last_index(), 50);
+    wal.append(&[entry(51, 3)]).expect("appending goes on");
+    drop(wal);
+    check(dir.path(), 50, SMALL, 51..=51);
+}
+
+#[test]
+fn a_jump_over_a_longer_tail_forgets_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut wal = written(dir.path(), 10, NO_ROLL);
+    wal.jump(Mark { index: 6, term: 2 }).expect("a healthy disk");
+    wal.append(&[entry(7, 2)]).expect("appending goes on");
+    drop(wal);
+    check(dir.path(), 6, NO_ROLL, 7..=7);
+}

@@ -3,6 +3,7 @@
 //! nulls are dropped as Go drops them. Names are case-sensitive.
 
 mod go;
+mod repeats;
 mod scalar;
 mod syntax;
 mod walk;
@@ -14,6 +15,8 @@ use serde_json::Value;
 
 use crate::builtin::Schemas;
 use crate::node::{Gvk, Node};
+pub use repeats::repeats;
+pub use syntax::error as syntax_error;
 use walk::{Seed, State};
 
 const DELETE_OPTIONS: &str = "DeleteOptions";
@@ -81,9 +84,9 @@ pub fn decode_json(
     finish(&mut deserializer, expected, node, validation)
 }
 
-/// The `apiVersion` and `kind` that a body claims; empty where it leaves them out.
-pub fn claimed_kind(bytes: &[u8], expected: &Gvk) -> Result<(String, String), DecodeError> {
-    read_header(bytes, expected).map(|header| (header.api_version, header.kind))
+/// Whether a body that claims this `apiVersion` and `kind` (empty where it leaves them out) is of the expected one.
+pub fn check_claim(api_version: &str, kind: &str, expected: &Gvk) -> Result<(), DecodeError> {
+    check_kind(&go::Header { api_version: api_version.to_owned(), kind: kind.to_owned() }, expected)
 }
 
 fn read_header(bytes: &[u8], expected: &Gvk) -> Result<go::Header, DecodeError> {

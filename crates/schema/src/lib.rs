@@ -11,6 +11,8 @@ pub mod node;
 pub mod openapi;
 
 pub use builtin::Schemas;
-pub use decode::{DecodeError, FieldValidation, claimed_kind, decode_json, decode_value, unrecognized};
+pub use decode::{
+    DecodeError, FieldValidation, check_claim, decode_json, decode_value, repeats, syntax_error, unrecognized,
+};
 pub use merge::{MergeError, strategic_merge};
 pub use node::{Definition, Field, Gvk, Node, Object, Scalar, Shape};

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use mvcc::{Changes, KeyValue, Revision};
@@ -24,6 +25,8 @@ pub trait Checkpoint: Send {
     fn load(&mut self) -> Result<Option<State>>;
     /// Returns once everything is durable.
     fn save(&mut self, head: &kvraft::Head, changes: Changes) -> Result<()>;
+    /// As `save`, of a whole state that came from elsewhere: nothing of what was here before stays.
+    fn replace(&mut self, head: &kvraft::Head, records: Vec<(Revision, Arc<KeyValue>)>) -> Result<()>;
     fn size_on_disk(&self) -> u64;
 }
 
@@ -70,7 +73,7 @@ impl Sled {
         self.records.apply_batch(batch).context("cannot write to the checkpoint")
     }
 
-    fn put_all(&self, written: &[(Revision, std::sync::Arc<KeyValue>)]) -> Result<()> {
+    fn put_all(&self, written: &[(Revision, Arc<KeyValue>)]) -> Result<()> {
         let mut batch = sled::Batch::default();
         for chunk in written.chunks(BATCH_RECORDS) {
             for (revision, kv) in chunk {
@@ -128,6 +131,11 @@ impl Checkpoint for Sled {
         self.meta.insert(HEAD_KEY, head.encode_to_vec()).context("cannot write the checkpoint's head")?;
         self.sync()?;
         self.remove_all(&changes.removed)
+    }
+
+    fn replace(&mut self, head: &kvraft::Head, records: Vec<(Revision, Arc<KeyValue>)>) -> Result<()> {
+        self.records.clear().context("cannot empty the checkpoint")?;
+        self.save(head, Changes { written: records, ..Changes::default() })
     }
 
     fn size_on_disk(&self) -> u64 {

@@ -12,6 +12,8 @@ use url::Url;
 
 use crate::token;
 
+mod cluster;
+
 /// The etcd release whose API is answered; clients decide by it what they may use.
 pub const ETCD_VERSION: &str = "3.6.6";
 /// Beyond the request itself, what a gRPC message may add.
@@ -68,6 +70,42 @@ pub struct Settings {
     /// This member's peer URLs to tell to the cluster
     #[arg(long, default_value = DEFAULT_PEER_URL)]
     pub initial_advertise_peer_urls: String,
+    /// URLs to listen on for the other members
+    #[arg(long, default_value = DEFAULT_PEER_URL)]
+    pub listen_peer_urls: String,
+    /// Names and peer URLs of the members: name=url,name=url (default: this member alone)
+    #[arg(long, default_value = "")]
+    pub initial_cluster: String,
+    /// Whether the cluster is founded now, or there and joined: new or existing
+    #[arg(long, default_value = "new")]
+    pub initial_cluster_state: String,
+    /// Time between two heartbeats, in milliseconds
+    #[arg(long, default_value_t = 100)]
+    pub heartbeat_interval: u64,
+    /// Time without a heartbeat before an election, in milliseconds
+    #[arg(long, default_value_t = 1000)]
+    pub election_timeout: u64,
+    /// Refuse changes of members that would leave no quorum
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub strict_reconfig_check: bool,
+    /// Path to the certificate shown to the other members, as their server and as their client
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub peer_cert_file: Option<PathBuf>,
+    /// Path to that certificate's key
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub peer_key_file: Option<PathBuf>,
+    /// Path to the CA that signs the members' certificates
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub peer_trusted_ca_file: Option<PathBuf>,
+    /// Require a certificate of the other members
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[serde(skip)]
+    pub peer_client_cert_auth: bool,
+    #[arg(skip)]
+    peer_transport_security: Option<FileTls>,
     /// Token that keeps clusters with the same URLs apart
     #[arg(long, default_value = "etcd-cluster")]
     pub initial_cluster_token: String,
@@ -166,6 +204,15 @@ pub struct Config {
     pub name: String,
     pub data_dir: PathBuf,
     pub clients: Vec<Endpoint>,
+    pub peers: Vec<Endpoint>,
+    pub peer_tls: Option<Tls>,
+    /// Names and peer URLs of all members, this one among them.
+    pub initial_cluster: Vec<(String, Vec<String>)>,
+    /// The cluster is there, and this member joins it.
+    pub joins: bool,
+    pub tick: Duration,
+    pub election_ticks: usize,
+    pub strict_reconfig_check: bool,
     pub metrics: Vec<Endpoint>,
     pub advertise_client_urls: Vec<String>,
     pub advertise_peer_urls: Vec<String>,
@@ -195,6 +242,12 @@ impl Flags {
                     settings.trusted_ca_file = tls.trusted_ca_file;
                     settings.client_cert_auth = tls.client_cert_auth;
                 }
+                if let Some(tls) = settings.peer_transport_security.take() {
+                    settings.peer_cert_file = tls.cert_file;
+                    settings.peer_key_file = tls.key_file;
+                    settings.peer_trusted_ca_file = tls.trusted_ca_file;
+                    settings.peer_client_cert_auth = tls.client_cert_auth;
+                }
                 settings.validate().with_context(name)
             }
         }
@@ -204,8 +257,18 @@ impl Flags {
 impl Settings {
     fn validate(self) -> Result<Config> {
         ensure!(!self.name.is_empty(), "--name must not be empty");
-        let tls = self.tls()?;
-        let clients = endpoints("listen-client-urls", &self.listen_client_urls, tls.is_some())?;
+        let tls = tls("", (&self.cert_file, &self.key_file, &self.trusted_ca_file), self.client_cert_auth)?;
+        let peer_tls = tls_of_peers(&self)?;
+        let peers = endpoints("listen-peer-urls", &self.listen_peer_urls, peer_tls.is_some(), "peer-")?;
+        let (tick, election_ticks) = self.ticks()?;
+        let advertise_peer_urls = urls("initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
+        let initial_cluster = cluster::initial(&self.name, &self.initial_cluster, &advertise_peer_urls)?;
+        let joins = match self.initial_cluster_state.as_str() {
+            "new" => false,
+            "existing" => true,
+            other => bail!("--initial-cluster-state={other} is neither new nor existing"),
+        };
+        let clients = endpoints("listen-client-urls", &self.listen_client_urls, tls.is_some(), "")?;
         ensure!(!clients.is_empty(), "--listen-client-urls names no URL");
         let quota_bytes = if self.quota_backend_bytes == 0 { DEFAULT_QUOTA_BYTES } else { self.quota_backend_bytes };
         ensure!(quota_bytes <= MAX_QUOTA_BYTES, "--quota-backend-bytes is more than {MAX_QUOTA_BYTES}");
@@ -216,9 +279,16 @@ impl Settings {
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", self.name)));
         Ok(Config {
             data_dir,
-            metrics: endpoints("listen-metrics-urls", &self.listen_metrics_urls, tls.is_some())?,
+            metrics: endpoints("listen-metrics-urls", &self.listen_metrics_urls, tls.is_some(), "")?,
             advertise_client_urls: urls("advertise-client-urls", &self.advertise_client_urls)?,
-            advertise_peer_urls: urls("initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?,
+            peers,
+            peer_tls,
+            initial_cluster,
+            joins,
+            tick,
+            election_ticks,
+            strict_reconfig_check: self.strict_reconfig_check,
+            advertise_peer_urls,
             compaction: self.compaction()?,
             progress_interval: duration(&self.watch_progress_notify_interval)
                 .filter(|interval| !interval.is_zero())
@@ -238,20 +308,17 @@ impl Settings {
         })
     }
 
-    fn tls(&self) -> Result<Option<Tls>> {
-        let (cert, key) = match (&self.cert_file, &self.key_file) {
-            (Some(cert), Some(key)) => (cert.clone(), key.clone()),
-            (None, None) => {
-                ensure!(!self.client_cert_auth, "--client-cert-auth needs --cert-file and --key-file");
-                return Ok(None);
-            }
-            _ => bail!("--cert-file and --key-file must be set together"),
-        };
-        let ca = self.trusted_ca_file.clone();
-        ensure!(ca.is_some() || !self.client_cert_auth, "--client-cert-auth needs --trusted-ca-file");
-        // etcd takes a trusted CA as a wish to verify.
-        let client_cert_auth = self.client_cert_auth || ca.is_some();
-        Ok(Some(Tls { cert, key, ca, client_cert_auth }))
+    /// A heartbeat per tick; the election timeout in ticks.
+    fn ticks(&self) -> Result<(Duration, usize)> {
+        let (heartbeat, election) = (self.heartbeat_interval, self.election_timeout);
+        ensure!(heartbeat > 0, "--heartbeat-interval must be at least 1 (milliseconds)");
+        ensure!(
+            election >= 5 * heartbeat,
+            "--election-timeout={election} should be at least as 5 times as --heartbeat-interval={heartbeat}"
+        );
+        ensure!(election <= 50_000, "--election-timeout={election} is too long, and should be less than 50000ms");
+        let ticks = usize::try_from(election / heartbeat).context("--election-timeout is too long")?;
+        Ok((Duration::from_millis(heartbeat), ticks))
     }
 
     fn compaction(&self) -> Result<Compaction> {
@@ -271,6 +338,33 @@ impl Settings {
             mode => bail!("--auto-compaction-mode={mode} is neither periodic nor revision"),
         }
     }
+}
+
+type TlsFiles<'a> = (&'a Option<PathBuf>, &'a Option<PathBuf>, &'a Option<PathBuf>);
+
+/// `prefix` is what the flags of the peers' side begin with.
+fn tls(prefix: &str, (cert, key, ca): TlsFiles, client_cert_auth: bool) -> Result<Option<Tls>> {
+    let (cert, key) = match (cert, key) {
+        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+        (None, None) => {
+            let needs = format!("--{prefix}client-cert-auth needs --{prefix}cert-file and --{prefix}key-file");
+            ensure!(!client_cert_auth, needs);
+            return Ok(None);
+        }
+        _ => bail!("--{prefix}cert-file and --{prefix}key-file must be set together"),
+    };
+    let needs = format!("--{prefix}client-cert-auth needs --{prefix}trusted-ca-file");
+    ensure!(ca.is_some() || !client_cert_auth, needs);
+    // etcd takes a trusted CA as a wish to verify.
+    Ok(Some(Tls { cert, key, client_cert_auth: client_cert_auth || ca.is_some(), ca: ca.clone() }))
+}
+
+fn tls_of_peers(settings: &Settings) -> Result<Option<Tls>> {
+    let files = (&settings.peer_cert_file, &settings.peer_key_file, &settings.peer_trusted_ca_file);
+    let tls = tls("peer-", files, settings.peer_client_cert_auth)?;
+    let trusts = tls.as_ref().is_none_or(|tls| tls.ca.is_some());
+    ensure!(trusts, "--peer-cert-file needs --peer-trusted-ca-file: members verify each other");
+    Ok(tls)
 }
 
 /// A duration as Go writes it: numbers with units, summed up.
@@ -305,12 +399,12 @@ fn urls(flag: &str, text: &str) -> Result<Vec<String>> {
     urls.collect()
 }
 
-fn endpoints(flag: &str, text: &str, have_tls: bool) -> Result<Vec<Endpoint>> {
+fn endpoints(flag: &str, text: &str, have_tls: bool, prefix: &str) -> Result<Vec<Endpoint>> {
     let mut all = Vec::new();
     for text in split(text) {
         let url = parse_url(flag, text)?;
         let tls = url.scheme() == "https";
-        ensure!(have_tls || !tls, "--{flag}: {text} needs --cert-file and --key-file");
+        ensure!(have_tls || !tls, "--{flag}: {text} needs --{prefix}cert-file and --{prefix}key-file");
         let port = url.port().expect("checked by parse_url");
         let host = url.host_str().with_context(|| format!("--{flag}: {text} has no host"))?;
         for address in resolve(host, port).with_context(|| format!("--{flag}: cannot resolve {host}"))? {
@@ -363,6 +457,14 @@ mod tests {
         check(&["--max-request-bytes", "0"], Err("--max-request-bytes"));
         check(&["--bcrypt-cost", "3"], Err("--bcrypt-cost"));
         check(&["--auth-token", "jwt"], Err("--auth-token=jwt"));
+        check(&["--listen-peer-urls", "https://127.0.0.1:2380"], Err("needs --peer-cert-file"));
+        check(&["--initial-cluster", "a=http://127.0.0.1:2380"], Err("couldn't find local name \"default\""));
+        check(&["--initial-cluster", "default=http://127.0.0.1:1"], Err("--initial-advertise-peer-urls"));
+        check(&["--initial-cluster", "default"], Err("--initial-cluster: default is not name=url"));
+        check(&["--initial-cluster-state", "old"], Err("neither new nor existing"));
+        check(&["--election-timeout", "200"], Err("5 times"));
+        let three = "default=http://localhost:2380,b=http://127.0.0.1:2480,c=http://127.0.0.1:2580";
+        check(&["--initial-cluster", three], Ok(()));
     }
 
     #[test]

@@ -13,15 +13,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use prost::Message;
-use raftlog::{Mark, Options, Recovered, Wal};
-use sha2::{Digest, Sha256};
+use raftlog::{Options, Recovered, Wal};
 
 use crate::checkpoint::{Checkpoint, Sled};
 use crate::config::Config;
+use crate::members;
 use crate::pb::etcdserverpb as pb;
-use crate::pb::kvraft::Bootstrap;
+use crate::pb::kvraft::{Bootstrap, MembersResponse};
 use crate::snapshot;
-use crate::state::State;
+use crate::state::{Applied, FOUNDED, State};
 
 pub struct Opened {
     /// Held while the process lives.
@@ -31,43 +31,103 @@ pub struct Opened {
     pub wal: Wal,
     pub recovered: Recovered,
     pub checkpoint: Box<dyn Checkpoint>,
+    /// Peers beside those in the state: of one who joins, everybody.
+    pub peers: Vec<pb::Member>,
 }
 
-/// Opens what is there, or founds a cluster of one.
-pub fn open(config: &Config) -> Result<Opened> {
+/// Opens what is there; else founds a cluster with the members named in the flags, or begins as one who joins.
+/// `found` asks a cluster that is there for its members.
+pub async fn open<F: Future<Output = Result<MembersResponse>>>(
+    config: &Config,
+    found: impl FnOnce() -> F,
+) -> Result<Opened> {
     let member = config.data_dir.join("member");
     create(&member)?;
     let lock = lock(&member)?;
     let wal_dir = member.join("wal");
     let mut checkpoint = Sled::open(&member.join("checkpoint"))?;
     let saved = checkpoint.load()?;
-    let (wal, recovered) = if Wal::exists(&wal_dir)? {
-        let applied = saved.as_ref().map_or(0, |state| state.applied.index);
-        Wal::open(&wal_dir, applied, Options::default())?
-    } else {
+    if !Wal::exists(&wal_dir)? {
+        // What an interrupted founding leaves is a checkpoint of nothing.
+        let begun = saved.is_some_and(|state| state.applied.index > FOUNDED.index);
         ensure!(
-            saved.is_none(),
+            !begun,
             "{} holds a checkpoint but no log: restore the data directory from a snapshot",
             member.display()
         );
-        found(&wal_dir, config)?
-    };
-    let bootstrap = Bootstrap::decode(recovered.metadata.clone()).context("the log's metadata is damaged")?;
-    let member_id = bootstrap.member_id;
-    let cluster_id = bootstrap.cluster_id;
-    let state = saved.unwrap_or_else(|| State::founded(bootstrap));
+        let beginning = if config.joins { joined(config, found().await?)? } else { founded(config) };
+        return begin(config, &wal_dir, lock, Box::new(checkpoint), beginning);
+    }
+    let applied = saved.as_ref().map_or(Applied::default(), |state| state.applied);
+    let (mut wal, recovered) = Wal::open(&wal_dir, applied.index, Options::default())?;
+    if wal.last_index() < applied.index {
+        // A snapshot's checkpoint was written, and the log not begun anew behind it yet.
+        wal.jump(applied.into())?;
+    }
+    let Bootstrap { cluster_id, member_id, members } =
+        Bootstrap::decode(recovered.metadata.clone()).context("the log's metadata is damaged")?;
+    let state = saved.unwrap_or_else(|| State { cluster_id, ..State::default() });
     ensure!(
         state.cluster_id == cluster_id,
         "the checkpoint is of cluster {:x}, the log of cluster {cluster_id:x}",
         state.cluster_id
     );
-    Ok(Opened { lock, member_id, state, wal, recovered, checkpoint: Box::new(checkpoint) })
+    let peers = if state.members.is_empty() { members } else { Vec::new() };
+    Ok(Opened { lock, member_id, state, wal, recovered, checkpoint: Box::new(checkpoint), peers })
 }
 
-/// Founds a cluster of one that begins with a snapshot's state.
+/// The checkpoint of the beginning comes first: a log without one would be of a member that knows nobody.
+fn begin(
+    config: &Config,
+    wal_dir: &Path,
+    lock: File,
+    mut checkpoint: Box<dyn Checkpoint>,
+    Beginning { bootstrap, state, peers }: Beginning,
+) -> Result<Opened> {
+    let Bootstrap { cluster_id, member_id, .. } = bootstrap;
+    checkpoint.replace(&state.head(), Vec::new())?;
+    let metadata = Bytes::from(bootstrap.encode_to_vec());
+    let wal = Wal::create(wal_dir, metadata.clone(), state.applied.into(), Options::default())?;
+    sync_dir(&config.data_dir)?;
+    tracing::info!(
+        cluster_id = format!("{cluster_id:x}"),
+        member_id = format!("{member_id:x}"),
+        members = state.members.len(),
+        joins = config.joins,
+        "began as a member"
+    );
+    let recovered = Recovered { metadata, ..Recovered::default() };
+    Ok(Opened { lock, member_id, state, wal, recovered, checkpoint, peers })
+}
+
+struct Beginning {
+    bootstrap: Bootstrap,
+    state: State,
+    peers: Vec<pb::Member>,
+}
+
+fn founded(config: &Config) -> Beginning {
+    let bootstrap = bootstrap(config);
+    Beginning { state: State::founded(bootstrap.clone()), bootstrap, peers: Vec::new() }
+}
+
+/// Knows nobody yet, and lets itself be told; but whom to answer it must know.
+fn joined(config: &Config, found: MembersResponse) -> Result<Beginning> {
+    let own = |m: &&pb::Member| m.peer_ur_ls.iter().any(|url| config.advertise_peer_urls.contains(url));
+    let member_id = found.members.iter().find(own).context("the cluster does not know this member")?.id;
+    let cluster_id = found.cluster_id;
+    Ok(Beginning {
+        bootstrap: Bootstrap { cluster_id, member_id, members: found.members.clone() },
+        state: State { cluster_id, ..State::default() },
+        peers: found.members,
+    })
+}
+
+/// Founds a cluster that begins with a snapshot's state. Every member restores the same snapshot under the same flags
+/// but its own name.
 pub fn restore(config: &Config, snapshot: &Path) -> Result<()> {
     let bytes = fs::read(snapshot).with_context(|| format!("cannot read {}", snapshot.display()))?;
-    let mut state = snapshot::read(bytes.into()).with_context(|| format!("cannot use {}", snapshot.display()))?;
+    let mut state = snapshot::read(&bytes.into()).with_context(|| format!("cannot use {}", snapshot.display()))?;
     let member = config.data_dir.join("member");
     ensure!(!member.exists(), "{} exists already: restore into an empty data directory", member.display());
     create(&member)?;
@@ -79,8 +139,7 @@ pub fn restore(config: &Config, snapshot: &Path) -> Result<()> {
     let written = state.kv.records();
     let changes = mvcc::Changes { written, ..mvcc::Changes::default() };
     Sled::open(&member.join("checkpoint"))?.save(&state.head(), changes)?;
-    let mark = Mark { index: state.applied.index, term: state.applied.term };
-    Wal::create(&member.join("wal"), metadata, mark, Options::default())?;
+    Wal::create(&member.join("wal"), metadata, state.applied.into(), Options::default())?;
     sync_dir(&config.data_dir)?;
     println!("restored revision {} into {}", state.kv.revision(), config.data_dir.display());
     Ok(())
@@ -103,20 +162,6 @@ fn lock(member: &Path) -> Result<File> {
     }
 }
 
-fn found(wal_dir: &Path, config: &Config) -> Result<(Wal, Recovered)> {
-    let bootstrap = bootstrap(config);
-    let (cluster_id, member_id) = (bootstrap.cluster_id, bootstrap.member_id);
-    let metadata = Bytes::from(bootstrap.encode_to_vec());
-    let wal = Wal::create(wal_dir, metadata.clone(), Mark::default(), Options::default())?;
-    sync_dir(&config.data_dir)?;
-    tracing::info!(
-        cluster_id = format!("{cluster_id:x}"),
-        member_id = format!("{member_id:x}"),
-        "founded a cluster of one"
-    );
-    Ok((wal, Recovered { metadata, ..Recovered::default() }))
-}
-
 fn sync_dir(dir: &Path) -> Result<()> {
     let synced = fs::File::open(dir).and_then(|file| file.sync_all());
     synced.with_context(|| format!("cannot sync {}", dir.display()))
@@ -125,23 +170,21 @@ fn sync_dir(dir: &Path) -> Result<()> {
 /// Ids are derived, not drawn: members that are told of each other by their URLs agree on
 /// them without having talked.
 fn bootstrap(config: &Config) -> Bootstrap {
-    let mut peer_ur_ls = config.advertise_peer_urls.clone();
-    peer_ur_ls.sort();
-    let member_id = id(&[peer_ur_ls.concat().as_bytes(), config.cluster_token.as_bytes()]);
-    let member = pb::Member {
-        id: member_id,
-        name: config.name.clone(),
-        peer_ur_ls,
-        client_ur_ls: config.advertise_client_urls.clone(),
-        is_learner: false,
+    let member = |(name, urls): &(String, Vec<String>)| {
+        let mut peer_ur_ls = urls.clone();
+        peer_ur_ls.sort();
+        let id = members::id(&[peer_ur_ls.concat().as_bytes(), config.cluster_token.as_bytes()]);
+        // A member is known by name once it has come up and said so; a lone one has.
+        let alone = config.initial_cluster.len() == 1;
+        let name = if alone { name.clone() } else { String::new() };
+        let client_ur_ls = if alone { config.advertise_client_urls.clone() } else { Vec::new() };
+        pb::Member { id, name, peer_ur_ls, client_ur_ls, is_learner: false }
     };
-    let cluster_id = id(&[&member_id.to_be_bytes()]);
-    Bootstrap { cluster_id, member_id, members: vec![member] }
-}
-
-/// Never zero: zero is nobody.
-fn id(parts: &[&[u8]]) -> u64 {
-    let hash = Sha256::digest(parts.concat());
-    let first = hash.first_chunk().expect("a hash has 32 bytes");
-    u64::from_be_bytes(*first).max(1)
+    let mut members: Vec<pb::Member> = config.initial_cluster.iter().map(member).collect();
+    let mut own = config.advertise_peer_urls.clone();
+    own.sort();
+    let member_id = members.iter().find(|m| m.peer_ur_ls == own).map_or(0, |m| m.id);
+    members.sort_by_key(|m| m.id);
+    let ids: Vec<u8> = members.iter().flat_map(|m| m.id.to_be_bytes()).collect();
+    Bootstrap { cluster_id: members::id(&[&ids]), member_id, members }
 }

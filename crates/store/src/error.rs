@@ -40,6 +40,30 @@ pub enum Refusal {
     MemberNotFound,
     #[error("etcdserver: bad leader transferee")]
     BadLeaderTransferee,
+    #[error("etcdserver: member ID already exist")]
+    MemberExists,
+    #[error("etcdserver: Peer URLs already exists")]
+    PeerUrlExists,
+    #[error("etcdserver: given member URLs are invalid")]
+    BadMemberUrls,
+    #[error("etcdserver: can only promote a learner member")]
+    MemberNotLearner,
+    #[error("etcdserver: can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    #[error("etcdserver: too many learner members in cluster")]
+    TooManyLearners,
+    #[error("etcdserver: re-configuration failed due to not enough started members")]
+    NotEnoughStarted,
+    #[error("etcdserver: unhealthy cluster")]
+    Unhealthy,
+    #[error("etcdserver: not leader")]
+    NotLeader,
+    #[error("etcdserver: leader changed")]
+    LeaderChanged,
+    #[error("etcdserver: request timed out, possibly due to previous leader failure")]
+    LeaderTransferTimedOut,
+    #[error("etcdserver: rpc not supported for learner")]
+    NotForLearner,
     #[error("etcdserver: no leader")]
     NoLeader,
     #[error("etcdserver: request timed out")]
@@ -53,18 +77,23 @@ pub enum Refusal {
 impl Refusal {
     fn code(self) -> Code {
         use Refusal::{
-            Auth, BadLeaderTransferee, Compacted, DuplicateKey, EmptyKey, FutureRevision, InvalidSortOption,
-            KeyNotFound, LeaseExists, LeaseNotFound, LeaseProvided, LeaseTtlTooLarge, MemberNotFound, NoLeader,
-            NoSpace, RequestTooLarge, Stopped, TimedOut, TooManyOps, TooManyRequests, ValueProvided,
+            Auth, BadLeaderTransferee, BadMemberUrls, Compacted, DuplicateKey, EmptyKey, FutureRevision,
+            InvalidSortOption, KeyNotFound, LeaderChanged, LeaderTransferTimedOut, LearnerNotReady, LeaseExists,
+            LeaseNotFound, LeaseProvided, LeaseTtlTooLarge, MemberExists, MemberNotFound, MemberNotLearner, NoLeader,
+            NoSpace, NotEnoughStarted, NotForLearner, NotLeader, PeerUrlExists, RequestTooLarge, Stopped, TimedOut,
+            TooManyLearners, TooManyOps, TooManyRequests, Unhealthy, ValueProvided,
         };
         match self {
             EmptyKey | KeyNotFound | ValueProvided | LeaseProvided | TooManyOps | DuplicateKey | InvalidSortOption
-            | RequestTooLarge => Code::InvalidArgument,
+            | RequestTooLarge | BadMemberUrls => Code::InvalidArgument,
             Compacted | FutureRevision | LeaseTtlTooLarge => Code::OutOfRange,
             NoSpace | TooManyRequests => Code::ResourceExhausted,
             LeaseNotFound | MemberNotFound => Code::NotFound,
-            LeaseExists | BadLeaderTransferee => Code::FailedPrecondition,
-            NoLeader | TimedOut | Stopped => Code::Unavailable,
+            LeaseExists | BadLeaderTransferee | MemberExists | PeerUrlExists | MemberNotLearner | LearnerNotReady
+            | TooManyLearners | NotEnoughStarted | NotLeader => Code::FailedPrecondition,
+            NoLeader | TimedOut | Stopped | Unhealthy | LeaderChanged | LeaderTransferTimedOut | NotForLearner => {
+                Code::Unavailable
+            }
             Auth(error) => auth_code(error),
         }
     }

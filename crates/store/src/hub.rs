@@ -88,6 +88,16 @@ impl Hub {
         self.published.store(revision, Ordering::Release);
     }
 
+    /// The state went on to this revision in one step, by a snapshot: every watch looks for itself what concerns it.
+    pub fn jump(&self, revision: i64) {
+        let registry = self.registry.lock();
+        let from = self.published() + 1;
+        for watcher in registry.all() {
+            watcher.stream.mark(watcher.watch, from);
+        }
+        self.published.store(revision, Ordering::Release);
+    }
+
     /// Every watch that something up to this revision concerns has been marked.
     pub fn published(&self) -> i64 {
         self.published.load(Ordering::Acquire)

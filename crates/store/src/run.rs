@@ -1,32 +1,41 @@
 //! From a checked configuration to a serving store, and back down.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use daemon::tls::{ClientAuth, ReloadingCert};
 use daemon::{CancellationToken, health};
 use http::StatusCode;
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::task::JoinSet;
 
 use crate::auth::Asker;
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, Tls};
 use crate::gate::Gate;
 use crate::pb::etcdserverpb as pb;
+use crate::pb::kvraft::MembersResponse;
 use crate::pb::kvraft::command::Op;
-use crate::raft_node::{self, Handle, Threads};
+use crate::peer::{self, Connector, Hello, Joiner, Peers};
+use crate::raft_node::{self, Handle, Outbound as _, Threads};
 use crate::server::{self, Listener};
 use crate::service::{self, Context};
 use crate::shared::Shared;
 use crate::{compactor, data_dir, lessor, metrics};
 
+/// Between two tries to find the cluster's quorum.
+const PUBLISH_RETRY: Duration = Duration::from_millis(200);
+
 /// Runs until `stop` is cancelled or the node fails.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
-    let client_tls = tls(&config, &["h2"])?;
-    let side_tls = tls(&config, &["h2", "http/1.1"])?;
-    let opened = data_dir::open(&config)?;
+    let client_tls = tls(config.tls.as_ref(), &["h2"])?;
+    let side_tls = tls(config.tls.as_ref(), &["h2", "http/1.1"])?;
+    let peer_tls = tls(config.peer_tls.as_ref(), &["h2"])?;
+    let connector = Connector::new(peer_client_tls(config.peer_tls.as_ref())?);
+    let opened = data_dir::open(&config, || find_cluster(&config, &connector)).await?;
     let _lock = opened.lock;
     let clients = bind(&config.clients, client_tls.as_ref()).await?;
+    let peer_port = bind(&config.peers, peer_tls.as_ref()).await?;
     let side = bind(&config.metrics, side_tls.as_ref()).await?;
     let shared =
         Arc::new(Shared::new(opened.member_id, opened.state, Gate::new(config.tokens.clone(), config.bcrypt_cost)));
@@ -35,17 +44,49 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     for Listener { listener, tls } in side {
         tokio::spawn(health::serve(listener, tls, health.clone(), drain.clone()));
     }
-    let node_config = raft_node::Config { member_id: opened.member_id, snapshot_count: config.snapshot_count };
+    let inputs = raft_node::inputs();
+    let hello = Hello { cluster_id: shared.cluster_id, from: shared.member_id };
+    let peers = Peers::new(hello, connector, inputs.0.clone());
+    let known = shared.state.read().member_list();
+    peers.set_members(if known.is_empty() { &opened.peers } else { &known });
     let failed = CancellationToken::new();
-    let (node, threads) =
-        raft_node::start(node_config, shared.clone(), opened.wal, opened.recovered, opened.checkpoint, failed.clone())?;
-    let context = Context { shared, node, limits: (&config).into(), drain: drain.clone() };
+    let parts = raft_node::Parts {
+        config: raft_node::Config {
+            member_id: opened.member_id,
+            snapshot_count: config.snapshot_count,
+            election_ticks: config.election_ticks,
+        },
+        tick: config.tick,
+        shared: shared.clone(),
+        wal: opened.wal,
+        recovered: opened.recovered,
+        checkpoint: opened.checkpoint,
+        peers: Box::new(peers.clone()),
+        failed: failed.clone(),
+    };
+    let peer_inputs = inputs.0.clone();
+    let (node, threads) = raft_node::start(parts, inputs)?;
+    let limits = (&config).into();
+    let context = Context { shared, node, limits, drain: drain.clone(), peers: peers.clone() };
+    // Open before this member asks anything of the cluster: a quorum may need its answers.
+    let talking = CancellationToken::new();
+    let routes = peer::routes(hello, &context, peer_inputs);
+    let peer_server = tokio::spawn(server::serve(peer_port, routes, talking.clone()));
     let served = serve(&config, &context, clients, &stop, &failed).await;
     drain.cancel();
     stop_node(threads).await?;
+    talking.cancel();
+    peer_server.await.context("the peers' server did not end")??;
     served?;
     anyhow::ensure!(!context.shared.status.failed(), "the node failed, see the log");
+    anyhow::ensure!(!peers.removed.is_cancelled(), peer::REMOVED);
     Ok(())
+}
+
+async fn find_cluster(config: &Config, connector: &Connector) -> Result<MembersResponse> {
+    let joiner =
+        Joiner { name: &config.name, own_urls: &config.advertise_peer_urls, initial_cluster: &config.initial_cluster };
+    peer::join(connector, &joiner).await
 }
 
 async fn serve(
@@ -55,9 +96,11 @@ async fn serve(
     stop: &CancellationToken,
     failed: &CancellationToken,
 ) -> Result<()> {
+    let removed = context.peers.removed.clone();
     tokio::select! {
         published = publish(config, context) => published?,
         () = failed.cancelled() => return Ok(()),
+        () = removed.cancelled() => return Ok(()),
         () = stop.cancelled() => return Ok(()),
     }
     let mut background = JoinSet::new();
@@ -78,6 +121,7 @@ async fn serve(
     tokio::select! {
         served = &mut serving => return served,
         () = stop.cancelled() => daemon::notify::stopping(),
+        () = removed.cancelled() => {}
         () = failed.cancelled() => {}
     }
     ending.cancel();
@@ -93,12 +137,19 @@ async fn publish(config: &Config, context: &Context) -> Result<()> {
         ..pb::Member::default()
     };
     let known = |m: &pb::Member| m.name == member.name && m.client_ur_ls == member.client_ur_ls;
-    context.node.read_index().await.context("the log could not be applied")?;
-    if context.shared.state.read().members.get(&member.id).is_some_and(known) {
-        return Ok(());
+    loop {
+        let published = match context.node.read_index().await {
+            Ok(()) if context.shared.state.read().members.get(&member.id).is_some_and(known) => return Ok(()),
+            Ok(()) => context.node.propose(Asker::Member.sign(Op::Publish(member.clone()))).await.map(drop),
+            Err(refusal) => Err(refusal),
+        };
+        match published {
+            Ok(()) => return Ok(()),
+            // The other members may not be up yet.
+            Err(why) => tracing::warn!(%why, "waiting for the cluster"),
+        }
+        tokio::time::sleep(PUBLISH_RETRY).await;
     }
-    context.node.propose(Op::Publish(member)).await.context("cannot publish this member")?;
-    Ok(())
 }
 
 /// Ends leases that have run out, through the log.
@@ -124,8 +175,8 @@ async fn stop_node(threads: Threads) -> Result<()> {
     stopped.await.context("the node's threads did not end")
 }
 
-fn tls(config: &Config, alpn: &[&str]) -> Result<Option<Arc<ServerConfig>>> {
-    let Some(tls) = &config.tls else {
+fn tls(tls: Option<&Tls>, alpn: &[&str]) -> Result<Option<Arc<ServerConfig>>> {
+    let Some(tls) = tls else {
         return Ok(None);
     };
     let cert = ReloadingCert::load(&tls.cert, &tls.key)?;
@@ -135,6 +186,17 @@ fn tls(config: &Config, alpn: &[&str]) -> Result<Option<Arc<ServerConfig>>> {
     };
     let server = daemon::tls::server_config(cert, clients, alpn)?;
     Ok(Some(Arc::new(server)))
+}
+
+/// A member shows the same certificate whether it calls or is called.
+fn peer_client_tls(tls: Option<&Tls>) -> Result<Option<Arc<ClientConfig>>> {
+    let Some(tls) = tls else {
+        return Ok(None);
+    };
+    let ca = tls.ca.as_ref().context("--peer-trusted-ca-file is missing")?;
+    let mut client = daemon::tls::client_config(ca, Some(ReloadingCert::load(&tls.cert, &tls.key)?))?;
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Some(Arc::new(client)))
 }
 
 async fn bind(endpoints: &[Endpoint], tls: Option<&Arc<ServerConfig>>) -> Result<Vec<Listener>> {

@@ -65,6 +65,7 @@ pub struct Status {
     applied: AtomicU64,
     pending: AtomicUsize,
     leader_changes: AtomicU64,
+    voter: AtomicBool,
     failed: AtomicBool,
 }
 
@@ -72,8 +73,13 @@ impl Status {
     pub fn set_raft(&self, raft: &Raft<LogView>) {
         self.term.store(raft.term, Ordering::Relaxed);
         self.leader.store(raft.leader_id, Ordering::Relaxed);
+        self.voter.store(raft.promotable(), Ordering::Relaxed);
         self.committed.store(raft.raft_log.committed, Ordering::Relaxed);
         self.applied.store(raft.raft_log.applied, Ordering::Relaxed);
+    }
+
+    pub fn is_voter(&self) -> bool {
+        self.voter.load(Ordering::Relaxed)
     }
 
     pub fn set_pending(&self, pending: usize) {

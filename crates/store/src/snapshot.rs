@@ -102,20 +102,91 @@ impl Iterator for Writer {
 }
 
 /// Reads a whole snapshot back.
-pub fn read(mut bytes: Bytes) -> Result<State> {
-    ensure!(bytes.len() > HASH_BYTES && bytes.len() % PAGE_BYTES == HASH_BYTES, "the snapshot is cut short");
-    let hash = bytes.split_off(bytes.len() - HASH_BYTES);
-    ensure!(Sha256::digest(&bytes)[..] == hash[..], "the snapshot's checksum does not match");
-    ensure!(bytes.starts_with(MAGIC), "this is no snapshot of kube-store");
-    bytes.advance(MAGIC.len());
-    let head = kvraft::Head::decode_length_delimited(&mut bytes).context("the snapshot's head is malformed")?;
-    let mut records = Vec::new();
-    while bytes.first().is_some_and(|length| *length != 0) {
-        let record = kvraft::Record::decode_length_delimited(&mut bytes).context("a record is malformed")?;
-        let kv = convert::key_value_from_wire(record.kv.context("a record is empty")?);
-        records.push((Revision { main: record.main, sub: record.sub }, kv));
+pub fn read(bytes: &Bytes) -> Result<State> {
+    let mut reader = Reader::default();
+    reader.take(bytes)?;
+    reader.finish()
+}
+
+/// Takes a snapshot in as it comes; holds the records, not their encoding.
+#[derive(Default)]
+pub struct Reader {
+    /// What was received and not understood yet; its last bytes may be the checksum.
+    buf: BytesMut,
+    hasher: Sha256,
+    received: u64,
+    head: Option<kvraft::Head>,
+    records: Vec<(Revision, KeyValue)>,
+    begun: bool,
+    ended: bool,
+}
+
+impl Reader {
+    pub fn take(&mut self, piece: &[u8]) -> Result<()> {
+        self.received += wide(piece.len());
+        self.buf.extend_from_slice(piece);
+        if !self.begun && self.buf.len() >= MAGIC.len() {
+            ensure!(self.buf.starts_with(MAGIC), "this is no snapshot of kube-store");
+            self.consume(MAGIC.len());
+            self.begun = true;
+        }
+        while self.begun && !self.ended && self.message()? {}
+        self.discard_padding();
+        Ok(())
     }
-    Ok(State::restore(head, records)?)
+
+    /// Counts in bytes that were understood.
+    fn consume(&mut self, len: usize) -> BytesMut {
+        let part = self.buf.split_to(len);
+        self.hasher.update(&part);
+        part
+    }
+
+    /// One message, if it is here whole, and the checksum's length beyond it, so that the checksum is never mistaken.
+    fn message(&mut self) -> Result<bool> {
+        let mut ahead = &self.buf[..];
+        if ahead.len() < HASH_BYTES {
+            return Ok(false);
+        }
+        let len = prost::decode_length_delimiter(&mut ahead).context("a record is malformed")?;
+        let prefix = self.buf.len() - ahead.len();
+        if len == 0 {
+            self.ended = true;
+            return Ok(false);
+        }
+        if self.buf.len() < prefix + len + HASH_BYTES {
+            return Ok(false);
+        }
+        let mut message = self.consume(prefix + len).freeze();
+        message.advance(prefix);
+        if self.head.is_none() {
+            self.head = Some(kvraft::Head::decode(message).context("the snapshot's head is malformed")?);
+            return Ok(true);
+        }
+        let record = kvraft::Record::decode(message).context("a record is malformed")?;
+        let kv = convert::key_value_from_wire(record.kv.context("a record is empty")?);
+        // The piece that it came in is not kept for it.
+        let kv = KeyValue { key: Bytes::copy_from_slice(&kv.key), value: Bytes::copy_from_slice(&kv.value), ..kv };
+        self.records.push((Revision { main: record.main, sub: record.sub }, kv));
+        Ok(true)
+    }
+
+    fn discard_padding(&mut self) {
+        if self.ended && self.buf.len() > HASH_BYTES {
+            self.consume(self.buf.len() - HASH_BYTES);
+        }
+    }
+
+    pub fn finish(mut self) -> Result<State> {
+        ensure!(
+            self.ended && self.buf.len() == HASH_BYTES && self.received % wide(PAGE_BYTES) == wide(HASH_BYTES),
+            "the snapshot is cut short"
+        );
+        let hash = self.hasher.finalize_reset();
+        ensure!(hash[..] == self.buf[..], "the snapshot's checksum does not match");
+        let head = self.head.take().context("the snapshot has no head")?;
+        Ok(State::restore(head, std::mem::take(&mut self.records))?)
+    }
 }
 
 #[cfg(test)]
@@ -134,14 +205,17 @@ mod tests {
         let total = writer.remaining();
         let file: Vec<u8> = writer.flatten().collect();
         assert_eq!(wide(file.len()), total);
-        let restored = read(Bytes::from(file.clone())).expect("intact");
+        let restored = read(&Bytes::from(file.clone())).expect("intact");
+        let mut reader = Reader::default();
+        file.chunks(777).for_each(|piece| reader.take(piece).expect("intact"));
+        assert_eq!(reader.finish().expect("intact").kv.records(), state.kv.records());
         assert_eq!(restored.kv.records(), state.kv.records());
         assert_eq!((restored.kv.revision(), restored.cluster_id), (501, 7));
         for at in [0, 20, file.len() / 2, file.len() - 1] {
             let mut flipped = file.clone();
             flipped[at] ^= 1;
-            assert!(read(Bytes::from(flipped)).is_err(), "flipped at {at}");
+            assert!(read(&Bytes::from(flipped)).is_err(), "flipped at {at}");
         }
-        assert!(read(Bytes::from(file[..file.len() - 512].to_vec())).is_err());
+        assert!(read(&Bytes::from(file[..file.len() - 512].to_vec())).is_err());
     }
 }

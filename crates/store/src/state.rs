@@ -12,6 +12,7 @@ use raft::prelude::ConfState;
 use crate::auth::{self, Asker, Effect};
 use crate::convert;
 use crate::error::Refusal;
+use crate::members;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::{self, command::Op};
 
@@ -26,11 +27,17 @@ pub struct Applied {
     pub term: u64,
 }
 
+/// The log of a new cluster begins behind this entry, so that one who joins, with nothing, always lags too far behind
+/// for entries and is sent a snapshot: who the founders are is in no entry.
+pub const FOUNDED: Applied = Applied { index: 1, term: 1 };
+
 #[derive(Debug, Default)]
 pub struct State {
     pub cluster_id: u64,
     pub kv: mvcc::Store,
     pub members: BTreeMap<u64, pb::Member>,
+    /// Ids that may not come back.
+    pub removed: BTreeSet<u64>,
     /// Member and alarm type.
     pub alarms: BTreeSet<(u64, i32)>,
     pub auth: auth::Store,
@@ -50,6 +57,7 @@ pub enum Outcome {
     Alarm(pb::AlarmResponse),
     Published,
     Auth(Effect),
+    Members(Vec<pb::Member>),
 }
 
 impl State {
@@ -61,8 +69,13 @@ impl State {
             cluster_id: bootstrap.cluster_id,
             conf: ConfState { voters, ..ConfState::default() },
             members,
+            applied: FOUNDED,
             ..State::default()
         }
+    }
+
+    pub fn member_list(&self) -> Vec<pb::Member> {
+        self.members.values().cloned().collect()
     }
 
     /// Applies a command if whoever asks may do what it does.
@@ -91,10 +104,20 @@ impl State {
             }
             Op::Auth(change) => Outcome::Auth(self.change_auth(change)?),
             Op::Attributed(_) => unreachable!("only plain commands are signed"),
+            Op::MemberUpdate(member) => {
+                members::check_update(self, &member)?;
+                let known = self.members.get_mut(&member.id).ok_or(Refusal::MemberNotFound)?;
+                known.peer_ur_ls = member.peer_ur_ls;
+                Outcome::Members(self.member_list())
+            }
+            // Such a command is the context of a change of Raft's configuration, which is applied with Raft.
+            Op::MemberChange(_) => return Err(Refusal::MemberNotFound),
         })
     }
 
-    fn authorize(&self, asker: &Asker, op: &Op) -> Result<(), auth::Error> {
+    /// Whether an asker may do what a command does. [`State::apply`] asks by itself; changes of Raft's configuration
+    /// are not applied by it.
+    pub fn authorize(&self, asker: &Asker, op: &Op) -> Result<(), auth::Error> {
         let guard = self.auth.guard(asker);
         let leases = self.kv.leases();
         match op {
@@ -105,6 +128,7 @@ impl State {
             Op::LeaseRevoke(r) => guard.write_attached(leases.get(r.id)),
             // The history is everybody's, and an alarm stops everybody.
             Op::Compaction(_) | Op::Alarm(_) => guard.admin(),
+            Op::MemberUpdate(_) | Op::MemberChange(_) => guard.admin(),
             Op::Auth(change) => change.change.as_ref().map_or(Ok(()), |change| guard.change(change)),
             // What members say of themselves.
             Op::Publish(_) | Op::Attributed(_) => Ok(()),
@@ -172,6 +196,7 @@ impl State {
             members: self.members.values().cloned().collect(),
             alarms: alarms.collect(),
             leases: leases.collect(),
+            removed: self.removed.iter().copied().collect(),
             auth: Some(self.auth.head()),
         }
     }
@@ -182,20 +207,26 @@ impl State {
     ) -> Result<State, mvcc::Error> {
         let leases = head.leases.iter().map(|lease| (lease.id, lease.ttl));
         Ok(State {
+            conf: conf_of(&head),
+            removed: head.removed.iter().copied().collect(),
             cluster_id: head.cluster_id,
             kv: mvcc::Store::restore(head.revision, head.compact_revision, leases, records)?,
             members: head.members.into_iter().map(|m| (m.id, m)).collect(),
             auth: auth::Store::restore(head.auth),
             alarms: head.alarms.into_iter().map(|a| (a.member_id, a.alarm)).collect(),
-            conf: ConfState {
-                voters: head.voters,
-                learners: head.learners,
-                voters_outgoing: head.voters_outgoing,
-                learners_next: head.learners_next,
-                auto_leave: head.auto_leave,
-            },
             applied: Applied { index: head.applied_index, term: head.applied_term },
         })
+    }
+}
+
+/// Raft's configuration as a head keeps it.
+pub fn conf_of(head: &kvraft::Head) -> ConfState {
+    ConfState {
+        voters: head.voters.clone(),
+        learners: head.learners.clone(),
+        voters_outgoing: head.voters_outgoing.clone(),
+        learners_next: head.learners_next.clone(),
+        auto_leave: head.auto_leave,
     }
 }
 
@@ -233,6 +264,7 @@ mod tests {
 
     fn secured() -> State {
         let mut state = State::default();
+        state.members.insert(1, pb::Member { id: 1, ..Default::default() });
         let root = || ROOT.to_owned();
         for change in [
             Change::UserAdd(pb::AuthUserAddRequest { name: root(), ..Default::default() }),
@@ -280,6 +312,7 @@ mod tests {
         check(&Op::Alarm(pb::AlarmRequest::default()), nobody, denied);
         let disable = Some(Change::Disable(pb::AuthDisableRequest {}));
         check(&Op::Auth(kvraft::AuthChange { change: disable }), nobody, denied);
+        check(&Op::MemberUpdate(pb::Member { id: 1, ..Default::default() }), nobody, denied);
         check(&Op::Publish(pb::Member::default()), Ok(()), Ok(()));
     }
 

@@ -85,6 +85,19 @@ impl Cluster {
         kubeadm::files::write(&self.dir.join("cluster.json"), &text, kubeadm::files::PUBLIC)
     }
 
+    /// Held while somebody brings the cluster in a directory up or down.
+    pub fn lock(dir: &Path) -> anyhow::Result<fs::File> {
+        let path = dir.join("lock");
+        let file = fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => bail!("another `up` or `down` is at work on {}", dir.display()),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
+        }
+    }
+
     pub fn bridge(&self) -> String {
         bridge(self.index)
     }

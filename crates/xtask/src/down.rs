@@ -19,6 +19,7 @@ pub fn run(dir: &Path, wipe: bool) -> anyhow::Result<()> {
         eprintln!("there is no cluster in {}", dir.display());
         return Ok(());
     };
+    let _lock = Cluster::lock(&cluster.dir)?;
     let nodes: Vec<Node> = (1..=crate::cluster::MAX_NODES).map(|n| cluster.node(n)).collect();
     let mut steps = Steps::new(if wipe { 6 } else { 5 });
     steps.step("stop the daemons", &cluster, &[], || {

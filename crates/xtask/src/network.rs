@@ -108,7 +108,8 @@ pub fn remove(cluster: &Cluster) -> anyhow::Result<()> {
         }
         ip(&format!("link delete {bridge}"))?;
         for (table, rule) in rules(cluster) {
-            let _ = iptables(table, "-D", &rule);
+            // As often as it is there.
+            while iptables(table, "-D", &rule).is_ok() {}
         }
         restore_forwarding(cluster)?;
     }

@@ -1,6 +1,7 @@
 //! Long-running processes that outlive this one: started detached with a log file, found again by a pid file that
 //! cannot be fooled by a reused pid, stopped with a deadline.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -125,6 +126,28 @@ pub fn running(cluster: &Cluster, unit: &str) -> Option<i32> {
     let pid: i32 = pid.parse().ok()?;
     reap(pid);
     (start_time(pid).as_deref() == Some(start)).then_some(pid)
+}
+
+/// Whether a unit, and not somebody else on the host, listens on a TCP port.
+pub fn listens(cluster: &Cluster, unit: &str, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let Some(pid) = running(cluster, unit) else { return false };
+    let own: BTreeSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|fd| fs::read_link(fd.path()).ok())
+        .filter_map(|target| Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let suffix = format!(":{port:04X}");
+    ["tcp", "tcp6"].iter().any(|table| {
+        let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        text.lines().skip(1).any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            matches!(words.as_slice(), [_, local, _, LISTEN, _, _, _, _, _, inode, ..]
+                if local.ends_with(&suffix) && own.contains(*inode))
+        })
+    })
 }
 
 /// Daemons started by this very process become zombies when they end: collect them.

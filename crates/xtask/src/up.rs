@@ -1,7 +1,7 @@
 //! `hack/up`: brings a cluster up, or finds it running. Every step looks at what is there first, so a second run
 //! starts only what is missing.
 
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
-use crate::cluster::{Cluster, DNS_SERVICE_ADDRESS, Node};
+use crate::cluster::{APISERVER_PORT, Cluster, DNS_SERVICE_ADDRESS, Node};
 use crate::reservation::Reservations;
 use crate::steps::Steps;
 use crate::unit::Unit;
@@ -32,6 +32,8 @@ pub struct Options {
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let bin = Binaries(std::env::current_exe()?.parent().context("the binary is in a directory")?.to_owned());
+    std::fs::create_dir_all(&options.dir).with_context(|| format!("cannot create {}", options.dir.display()))?;
+    let _lock = Cluster::lock(&options.dir)?;
     let cluster = record(options)?;
     let all = expected(&bin, &cluster, options.registry);
     if all.iter().all(|u| unit::running(&cluster, &u.name).is_some()) && !options.bench {
@@ -89,7 +91,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 /// The recorded cluster, or a new one.
 fn record(options: &Options) -> anyhow::Result<Cluster> {
-    std::fs::create_dir_all(&options.dir).with_context(|| format!("cannot create {}", options.dir.display()))?;
     let dir = options.dir.canonicalize().with_context(|| format!("{}", options.dir.display()))?;
     let Some(mut cluster) = Cluster::load(&dir)? else {
         return Cluster::create(&dir, options.nodes.unwrap_or(1));
@@ -143,18 +144,18 @@ fn trust(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 fn control_plane(steps: &mut Steps, bin: &Binaries, cluster: &Cluster) -> anyhow::Result<()> {
-    let address = cluster.address();
     let store = units::store(bin, cluster);
     let apiserver = units::apiserver(bin, cluster);
     steps.step("start kube-store", cluster, std::slice::from_ref(&store.name), || {
         store.ensure(cluster)?;
         // Started together: the API server waits for its store by itself.
         apiserver.ensure(cluster)?;
-        store.wait(cluster, DAEMON_DEADLINE, || listens(SocketAddr::from((address, 2379))))
+        store.wait(cluster, DAEMON_DEADLINE, || unit::listens(cluster, &store.name, 2379))
     })?;
     steps.step("start kube-apiserver", cluster, std::slice::from_ref(&apiserver.name), || {
         apiserver.wait(cluster, DAEMON_DEADLINE, || {
-            kubectl(cluster, &["get", "--raw=/readyz"]).is_ok_and(|text| text.trim() == "ok")
+            unit::listens(cluster, &apiserver.name, APISERVER_PORT)
+                && kubectl(cluster, &["get", "--raw=/readyz"]).is_ok_and(|text| text.trim() == "ok")
         })
     })?;
     let rest = [units::controller_manager(bin, cluster), units::scheduler(bin, cluster)];
@@ -162,7 +163,7 @@ fn control_plane(steps: &mut Steps, bin: &Binaries, cluster: &Cluster) -> anyhow
     steps.step("start controllers and scheduler", cluster, &names, || {
         for (unit, port) in rest.iter().zip([10257, 10259]) {
             unit.ensure(cluster)?;
-            unit.wait(cluster, DAEMON_DEADLINE, || listens(SocketAddr::from((address, port))))?;
+            unit.wait(cluster, DAEMON_DEADLINE, || unit::listens(cluster, &unit.name, port))?;
         }
         Ok(())
     })
@@ -187,10 +188,6 @@ fn start_nodes(
         }
         units::dns(bin, cluster).ensure(cluster).map(drop)
     })
-}
-
-fn listens(address: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
 }
 
 /// Runs the real kubectl as the cluster's administrator.

@@ -48,7 +48,7 @@ impl RequestInfo {
             _ => rest,
         };
         info.parse_resource(rest);
-        info.refine_verb(method, query);
+        info.refine_verb(query);
         info
     }
 
@@ -68,7 +68,7 @@ impl RequestInfo {
         self.rest = parts.collect();
     }
 
-    fn refine_verb(&mut self, method: &Method, query: &Query) {
+    fn refine_verb(&mut self, query: &Query) {
         if self.name.is_empty() {
             match self.verb.as_str() {
                 "get" if query.truthy("watch") => "watch".clone_into(&mut self.verb),
@@ -76,8 +76,6 @@ impl RequestInfo {
                 "delete" => "deletecollection".clone_into(&mut self.verb),
                 _ => {}
             }
-        } else if self.verb == "get" && self.subresource.is_empty() && query.truthy("watch") && method == Method::GET {
-            "watch".clone_into(&mut self.verb);
         }
         // A list of one name is authorized as that name.
         let collection = self.name.is_empty() && matches!(self.verb.as_str(), "list" | "watch" | "deletecollection");

@@ -150,8 +150,10 @@ impl Reply {
     pub fn failure(error: &ApiError) -> Self {
         let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut status = serde_json::to_value(error.status()).expect("a Status always encodes");
-        // Upstream always writes an (empty) list meta.
-        status["metadata"] = serde_json::json!({});
+        // Upstream always writes a list meta, even an empty one.
+        if status["metadata"].is_null() {
+            status["metadata"] = serde_json::json!({});
+        }
         let mut reply = Self::json(code, &status);
         let retry = error.status().details.as_ref().and_then(|d| d.retry_after_seconds).filter(|s| *s > 0);
         if let Some(seconds) = retry {

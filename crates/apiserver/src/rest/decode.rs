@@ -11,9 +11,6 @@ use crate::catalog::Catalog;
 use crate::http::body::{self, Encoding};
 use crate::http::request::Request;
 
-/// Upstream names the place its scheme was made; clients show it.
-const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
-
 /// Reads, decodes and checks the kind; `apiVersion` and `kind` are filled in when absent.
 pub async fn object(
     catalog: &Catalog,
@@ -34,8 +31,7 @@ pub async fn object(
 fn from_protobuf(catalog: &Catalog, row: &Resource, bytes: &[u8]) -> Result<Value, ApiError> {
     let undecodable = |error: protobuf::Error| unrecognized(row, bytes, &error.to_string());
     let unknown = protobuf::envelope(bytes).map_err(undecodable)?;
-    let given = TypeMeta { api_version: unknown.api_version.to_owned(), kind: unknown.kind.to_owned() };
-    check_kind(catalog, row, &given)?;
+    schema::check_claim(unknown.api_version, unknown.kind, &Gvk::new(&row.group, &row.version, &row.kind))?;
     let node = catalog.schemas.kind(&row.group, &row.version, &row.kind);
     let node = node.ok_or_else(|| unrecognized(row, bytes, "the kind has no protobuf form"))?;
     let mut object = Value::Object(protobuf::decode(unknown.raw, node).map_err(undecodable)?);
@@ -71,12 +67,6 @@ pub fn yaml_to_json(bytes: &[u8]) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(&value).map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
-/// What a body says it is.
-struct TypeMeta {
-    api_version: String,
-    kind: String,
-}
-
 pub fn from_json(
     catalog: &Catalog,
     request: &Request,
@@ -85,8 +75,6 @@ pub fn from_json(
     validation: FieldValidation,
 ) -> Result<Value, ApiError> {
     let expected = Gvk::new(&row.group, &row.version, &row.kind);
-    let (api_version, kind) = schema::claimed_kind(bytes, &expected)?;
-    check_kind(catalog, row, &TypeMeta { api_version, kind })?;
     let Some(node) = catalog.schemas.get(&expected) else {
         let mut object: Value =
             serde_json::from_slice(bytes).map_err(|error| unrecognized(row, bytes, &error.to_string()))?;
@@ -100,28 +88,6 @@ pub fn from_json(
 
 fn unrecognized(row: &Resource, bytes: &[u8], error: &str) -> ApiError {
     schema::unrecognized(bytes, &Gvk::new(&row.group, &row.version, &row.kind), error.to_owned()).into()
-}
-
-fn check_kind(catalog: &Catalog, row: &Resource, given: &TypeMeta) -> Result<(), ApiError> {
-    let kind = if given.kind.is_empty() { &row.kind } else { given.kind.as_str() };
-    let expected = row.api_version();
-    let api_version = if given.api_version.is_empty() { &expected } else { &given.api_version };
-    if kind == row.kind && *api_version == expected {
-        return Ok(());
-    }
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    if kind == row.kind && group == row.group {
-        return Err(ApiError::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version ({expected})"
-        )));
-    }
-    let why = if catalog.table.by_kind(group, version, kind).is_some() {
-        let internal = if row.group.is_empty() { "core" } else { row.group.split('.').next().unwrap_or_default() };
-        format!("converting ({version}.{kind}) to ({internal}.{}): unknown conversion", row.kind)
-    } else {
-        format!("no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}")
-    };
-    Err(ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", row.kind)))
 }
 
 /// A value that does not fit its kind's type.

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::options::{Deletion, Propagation};
-use super::write::{self, Current, MAX_ATTEMPTS, Swapped, Writer};
+use super::write::{self, Current, Retries, Swapped, Writer};
 use super::{Call, decode, present};
 use crate::admission::{self, Operation};
 use crate::cache::Selection;
@@ -98,18 +98,21 @@ pub async fn one(
 ) -> Result<Deleted, ApiError> {
     let gr = kind.row.group_resource();
     let mut current = write::current(api, kind, namespace, name).await?;
-    for _ in 0..MAX_ATTEMPTS {
+    let mut retries = Retries::default();
+    loop {
         let Some(old) = current else { return Err(ApiError::not_found(gr, name)) };
         match attempt(api, kind, writer, &old, options).await {
             Ok((Swapped::Done(bytes), gone)) => {
                 return Ok(Deleted { bytes, uid: meta::uid(&old.value).to_owned(), gone });
             }
-            Ok((Swapped::Clash(newer), _)) => current = newer,
+            Ok((Swapped::Clash(newer), _)) => {
+                current = newer;
+                retries.pause().await;
+            }
             Err(_) if !old.live => current = write::live(api, kind, namespace, name).await?,
             Err(error) => return Err(error),
         }
     }
-    Err(ApiError::stale(gr, name))
 }
 
 async fn attempt(

@@ -5,6 +5,7 @@ pub mod decode;
 pub mod delete;
 pub mod options;
 pub mod patch;
+mod patch_errors;
 pub mod plain;
 pub mod present;
 pub mod read;
@@ -47,14 +48,14 @@ pub async fn handle(api: &Arc<Api>, request: &Request) -> Result<Reply, ApiError
     if kind.row.verbs == Verbs::Create {
         return match info.verb.as_str() {
             "create" if info.name.is_empty() => review(&call).await,
-            verb => Err(ApiError::method_not_allowed(kind.row.group_resource(), verb)),
+            _ => Err(ApiError::method_not_allowed()),
         };
     }
     if kind.row.namespaced() && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch") {
-        return Err(ApiError::method_not_allowed(kind.row.group_resource(), &info.verb));
+        return Err(ApiError::method_not_allowed());
     }
     if !kind.row.verb_names().contains(&info.verb.as_str()) {
-        return Err(ApiError::method_not_allowed(kind.row.group_resource(), &info.verb));
+        return Err(ApiError::method_not_allowed());
     }
     match (info.verb.as_str(), info.name.is_empty() || is_collection(request)) {
         ("get", false) => read::get(&call).await,
@@ -65,7 +66,7 @@ pub async fn handle(api: &Arc<Api>, request: &Request) -> Result<Reply, ApiError
         ("patch", false) => patch::patch(&call, false).await,
         ("delete", false) => delete::delete(&call).await,
         ("deletecollection", _) => delete::collection(&call).await,
-        (verb, _) => Err(ApiError::method_not_allowed(kind.row.group_resource(), verb)),
+        _ => Err(ApiError::method_not_allowed()),
     }
 }
 

@@ -31,6 +31,15 @@ impl WriteOptions {
         refuse("meta.k8s.io", kind, &errors)?;
         Ok(Self { dry_run, field_validation })
     }
+
+    /// Of a patch that is no apply.
+    pub fn of_patch(query: &Query) -> Result<Self, ApiError> {
+        if query.get("force").is_some() {
+            let errors = [Error::forbidden(&Path::new("force"), "may not be specified for non-apply patch")];
+            refuse("meta.k8s.io", "PatchOptions", &ErrorList::from_iter(errors))?;
+        }
+        Self::parse(query, "PatchOptions")
+    }
 }
 
 const MAX_MANAGER: usize = 128;

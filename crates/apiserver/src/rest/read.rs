@@ -59,7 +59,8 @@ impl Continue {
     }
 
     fn decode(token: &str) -> Result<Self, ApiError> {
-        let invalid = |why: String| ApiError::bad_request(format!("continue key is not valid: {why}"));
+        let invalid =
+            |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| invalid(e.to_string()))?;
         let token: Self = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
         match token.v.as_str() {

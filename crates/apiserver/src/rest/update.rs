@@ -8,9 +8,10 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::options::WriteOptions;
-use super::write::{self, Current, MAX_ATTEMPTS, Swapped, Writer};
+use super::write::{self, Current, Retries, Swapped, Writer};
 use super::{Call, create, decode, present};
 use crate::admission::{self, Operation};
+use crate::authz::Attributes;
 use crate::catalog::Kind;
 use crate::http::reply::Reply;
 use crate::object;
@@ -63,6 +64,9 @@ pub async fn replace(call: &Call<'_>, status: bool) -> Result<Reply, ApiError> {
     let put = object.clone();
     match update(api, &writer, &target, &move |_| Ok(put.clone())).await {
         Err(error) if error.code() == 404 && !status && kind.strategy.allow_create_on_update() => {
+            // Whoever may only change must not make.
+            let asked = Attributes { verb: "create".to_owned(), ..Attributes::from(&request.info) };
+            api.rbac.authorize(&request.user, &asked)?;
             let created = create::new_object(api, kind, &writer, object).await?;
             present::object(call, StatusCode::CREATED, created)
         }
@@ -92,20 +96,23 @@ pub async fn update(
     let Target { kind, namespace, name, .. } = *target;
     let gr = kind.row.group_resource();
     let mut current = write::current(api, kind, namespace, name).await?;
-    for _ in 0..MAX_ATTEMPTS {
+    let mut retries = Retries::default();
+    loop {
         let Some(old) = current else { return Err(ApiError::not_found(gr, name)) };
         match attempt(api, writer, target, &old, mutate).await {
             Ok(Swapped::Done(bytes)) => {
                 let deleted = false;
                 return Ok(Updated { bytes, deleted });
             }
-            Ok(Swapped::Clash(newer)) => current = newer,
+            Ok(Swapped::Clash(newer)) => {
+                current = newer;
+                retries.pause().await;
+            }
             // The refusal may be due to an old view; the store has the last word.
             Err(_) if !old.live => current = write::live(api, kind, namespace, name).await?,
             Err(error) => return Err(error),
         }
     }
-    Err(ApiError::stale(gr, name))
 }
 
 async fn attempt(

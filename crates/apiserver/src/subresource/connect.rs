@@ -7,6 +7,7 @@ use api::table::Sub;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
+use crate::authz::Attributes;
 use crate::cache::Entry;
 use crate::http::query::Query;
 use crate::http::reply::{Payload, Reply, TEXT};
@@ -132,6 +133,7 @@ fn check_log_options(query: &Query) -> Result<(), ApiError> {
 pub async fn exec(call: &Call<'_>, sub: Sub) -> Result<Reply, ApiError> {
     let Call { api, request, .. } = call;
     let (info, query) = (&request.info, &request.query);
+    may_create(call)?;
     let pod = pod(call).await?;
     let container = container(&pod, query.filled("container"))?;
     let node = assigned(&pod)?;
@@ -157,6 +159,7 @@ pub async fn exec(call: &Call<'_>, sub: Sub) -> Result<Reply, ApiError> {
 pub async fn port_forward(call: &Call<'_>) -> Result<Reply, ApiError> {
     let Call { api, request, .. } = call;
     let info = &request.info;
+    may_create(call)?;
     let pod = pod(call).await?;
     let node = assigned(&pod)?;
     let pairs: Vec<(&str, &str)> = request.query.all("ports").map(|p| ("port", p)).collect();
@@ -167,6 +170,16 @@ pub async fn port_forward(call: &Call<'_>) -> Result<Reply, ApiError> {
 fn assigned(pod: &Value) -> Result<&str, ApiError> {
     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
     node_of(pod).ok_or_else(|| ApiError::bad_request(format!("pod {name} does not have a host assigned")))
+}
+
+/// A WebSocket is opened with GET; that must not be enough where a POST needs `create`.
+fn may_create(call: &Call<'_>) -> Result<(), ApiError> {
+    let Call { api, request, .. } = call;
+    if request.info.verb == "create" {
+        return Ok(());
+    }
+    let asked = Attributes { verb: "create".to_owned(), ..Attributes::from(&request.info) };
+    api.rbac.authorize(&request.user, &asked)
 }
 
 /// `[https:]name[:port]`, as proxied pods and services are named.

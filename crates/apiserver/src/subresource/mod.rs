@@ -23,7 +23,7 @@ pub async fn handle(call: &Call<'_>) -> Result<Reply, ApiError> {
         return Ok(Reply::not_found());
     }
     if !sub.verbs().contains(&info.verb.as_str()) && sub != Sub::Proxy && !(sub == Sub::Status && info.verb == "get") {
-        return Err(ApiError::method_not_allowed(call.kind.row.group_resource(), &info.verb));
+        return Err(ApiError::method_not_allowed());
     }
     match sub {
         Sub::Status => status::handle(call).await,

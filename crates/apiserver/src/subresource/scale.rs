@@ -36,10 +36,11 @@ pub async fn handle(call: &Call<'_>) -> Result<Reply, ApiError> {
         update::check_name(&scale, &info.name)?;
         update::update(api, &Writer::of(request, options.dry_run), &target, &|old| apply(old, &scale)).await?
     } else {
-        let options = WriteOptions::parse(&request.query, "PatchOptions")?;
+        let options = WriteOptions::of_patch(&request.query)?;
         let patch = patch::read(call).await?;
         update::update(api, &Writer::of(request, options.dry_run), &target, &|old| {
-            let scale = patch.apply_to(&api.catalog.schemas, &row, &to_scale(old))?;
+            let scale = patch.checked(&api.catalog.schemas, request, &row, &to_scale(old), options.field_validation)?;
+            update::check_name(&scale, &info.name)?;
             apply(old, &scale)
         })
         .await?

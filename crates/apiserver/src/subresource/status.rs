@@ -69,7 +69,7 @@ pub async fn change(
         let writer = Writer::of(request, options.dry_run);
         update::update(api, &writer, &target, &|old| fold(old, &put)).await?
     } else {
-        let options = WriteOptions::parse(&request.query, "PatchOptions")?;
+        let options = WriteOptions::of_patch(&request.query)?;
         let patch = patch::read(call).await?;
         let writer = Writer::of(request, options.dry_run);
         update::update(api, &writer, &target, &|old| {

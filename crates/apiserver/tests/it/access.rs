@@ -129,3 +129,36 @@ async fn a_node_keeps_to_itself() {
     assert_eq!(n1.post(leases, &lease("n1")).await.0, 201);
     assert_eq!(n1.post(leases, &lease("n2")).await.0, 403);
 }
+
+/// Rights that look like another one's must not stand in for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verb_grants_no_other() {
+    let h = Harness::start().await;
+    let (c, joe) = (h.admin(), h.user("joe", None));
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["pods/exec", "pods"], "verbs": ["get"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["update"]},
+    ]);
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "partial"}, "rules": rules});
+    c.post(&format!("{RBAC}/clusterroles"), &role).await;
+    c.post(&format!("{RBAC}/clusterrolebindings"), &binding("ClusterRoleBinding", "joe", "partial", "joe")).await;
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(5), async {
+        while joe.get("/api/v1/namespaces/default/pods/p").await.0 == 403 {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.expect("the binding is seen");
+    let check = |(code, status): (u16, Value), what: &str| {
+        let message = status["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(code, 403, "{message}");
+        assert!(message.contains(&format!("User \"joe\" cannot create resource \"{what}\"")), "{message}");
+    };
+    // A WebSocket is opened with GET.
+    check(joe.get("/api/v1/namespaces/default/pods/p/exec?command=id&stdout=true").await, "pods/exec");
+    // PUT makes what is not there.
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "new"}});
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/new";
+    check(joe.put(path, &lease).await, "leases");
+    assert_eq!(c.put(path, &lease).await.0, 201);
+}

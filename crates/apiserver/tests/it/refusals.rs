@@ -7,6 +7,7 @@ use crate::harness::{Client, Harness, config_map, deployment, pod};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+const NO_ROUTE: &str = "the server does not allow this method on the requested resource";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 fn check((code, status): (u16, Value), expected: (u16, &str, &str)) {
@@ -179,10 +180,7 @@ async fn routes(c: &Client) {
     let (code, _) = c.get("/apis/rbac.authorization.k8s.io/v1/namespaces/default/clusterroles").await;
     assert_eq!(code, 404);
     assert_eq!(c.get("/api/v1/namespaces/default").await.0, 200);
-    check(
-        c.delete("/api/v1/namespaces?labelSelector=a%3Db", &json!({})).await,
-        (405, "MethodNotAllowed", r#"deletecollection is not supported on resources of kind "namespaces""#),
-    );
+    check(c.delete("/api/v1/namespaces?labelSelector=a%3Db", &json!({})).await, (405, "MethodNotAllowed", NO_ROUTE));
 }
 
 /// There are no definitions, and a client may see so; nobody is told that one was made.
@@ -191,14 +189,7 @@ async fn definitions(c: &Client) {
     let (code, list) = c.get(path).await;
     assert_eq!((code, &list["items"]), (200, &json!([])));
     let big = json!({"metadata": {"name": "x".repeat(1 << 20)}});
-    check(
-        c.post(path, &big).await,
-        (
-            405,
-            "MethodNotAllowed",
-            r#"create is not supported on resources of kind "customresourcedefinitions.apiextensions.k8s.io""#,
-        ),
-    );
+    check(c.post(path, &big).await, (405, "MethodNotAllowed", NO_ROUTE));
 }
 
 /// What kubectl falls back to for kinds it does not know, and a HEAD that must stay without a body on HTTP/2.

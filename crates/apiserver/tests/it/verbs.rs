@@ -86,6 +86,59 @@ async fn patches_and_scale() {
     let (code, scale) = c.patch(&format!("{path}/scale"), "merge", &json!({"spec": {"replicas": 6}})).await;
     assert_eq!((code, &scale["spec"]["replicas"], &scale["status"]["selector"]), (200, &json!(6), &json!("app=web")));
     assert_eq!(c.get(&path).await.1["spec"]["replicas"], 6);
+    // A mistyped number must not come to count as none.
+    for wrong in [json!("4"), json!(1.5), json!(true)] {
+        let (code, refused) = c.patch(&format!("{path}/scale"), "merge", &json!({"spec": {"replicas": wrong}})).await;
+        assert_eq!((code, &refused["reason"]), (422, &json!("Invalid")), "{refused}");
+    }
+    assert_eq!(c.get(&path).await.1["spec"]["replicas"], 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn patches_that_do_not_fit() {
+    let h = Harness::start().await;
+    let c = h.admin();
+    c.post(DEPLOYMENTS, &deployment("web")).await;
+    let check = async |query: &str, kind: &str, body: &str, expected: (u16, &str)| {
+        let content_type = format!("application/{kind}-patch+json");
+        let path = format!("{DEPLOYMENTS}/web?{query}");
+        let (code, status) = c.send(http::Method::PATCH, &path, &content_type, body.as_bytes().to_vec()).await;
+        let message = status["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(code, expected.0, "{body}: {message}");
+        assert!(message.contains(expected.1), "{body}: {message}");
+    };
+    let strict = "fieldValidation=Strict";
+    let unknown = r#" "" is invalid: patch: Invalid value: "map[spec:map[replicaz:1]]": strict decoding error: unknown field "spec.replicaz""#;
+    check(strict, "strategic-merge", r#"{"spec": {"replicaz": 1}}"#, (422, unknown)).await;
+    check("", "strategic-merge", r#"{"spec": {"replicas": "x"}}"#, (422, "unrecognized type: int32")).await;
+    check("", "merge", r#"{"spec": {"replicas": "x"}}"#, (422, "json: cannot unmarshal string")).await;
+    let twice = r#"{"spec": {"replicas": 1, "replicas": 2}}"#;
+    check(strict, "merge", twice, (422, r#"duplicate field "spec.replicas""#)).await;
+    check("force=true", "merge", "{}", (422, "force: Forbidden: may not be specified for non-apply patch")).await;
+    check("", "strategic-merge", "{", (400, "unexpected end of JSON input")).await;
+    check("", "json", "{}", (400, "cannot unmarshal object into Go value of type jsonpatch.Patch")).await;
+    check("", "json", r#"[{"op": "bogus", "path": "/a"}]"#, (422, "the server rejected our request")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_without_a_version_never_lose() {
+    const CLIENTS: usize = 12;
+    const WRITES: usize = 12;
+    let h = Harness::start().await;
+    let c = h.admin();
+    c.post(MAPS, &config_map("busy", json!({}))).await;
+    let writers = (0..CLIENTS).map(|n| {
+        let c = h.admin();
+        async move {
+            for i in 0..WRITES {
+                let patch = json!({"data": {format!("{n}-{i}"): "x"}});
+                assert_eq!(c.patch(&format!("{MAPS}/busy"), "strategic-merge", &patch).await.0, 200);
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+    let (_, busy) = c.get(&format!("{MAPS}/busy")).await;
+    assert_eq!(busy["data"].as_object().map(serde_json::Map::len), Some(CLIENTS * WRITES));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

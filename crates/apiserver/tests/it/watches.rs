@@ -138,3 +138,24 @@ async fn a_list_at_a_compacted_version_is_gone() {
         (410, &json!("Expired"), &json!("The resourceVersion for the provided list is too old."))
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_page_says_how_to_go_on() {
+    let h = Harness::start().await;
+    let c = h.admin();
+    for name in ["a", "b", "c"] {
+        c.post(MAPS, &config_map(name, json!({}))).await;
+    }
+    let (_, first) = c.get(&format!("{MAPS}?limit=1")).await;
+    let token = first["metadata"]["continue"].as_str().expect("more").to_owned();
+    let (_, later) = c.put(&format!("{MAPS}/b"), &config_map("b", json!({"k": "v"}))).await;
+    let newest = later["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok()).expect("a version");
+    let mut store = etcd_client::Client::connect([&h.store_url], None).await.expect("the store");
+    store.compact(newest, None).await.expect("compacted");
+    let (code, gone) = c.get(&format!("{MAPS}?limit=1&continue={token}")).await;
+    assert_eq!((code, &gone["reason"]), (410, &json!("Expired")));
+    let again = gone["metadata"]["continue"].as_str().expect("a token to go on with").to_owned();
+    let (code, rest) = c.get(&format!("{MAPS}?continue={again}")).await;
+    let names: Vec<_> = rest["items"].as_array().into_iter().flatten().map(|i| i["metadata"]["name"].clone()).collect();
+    assert_eq!((code, names), (200, vec![json!("b"), json!("c")]));
+}

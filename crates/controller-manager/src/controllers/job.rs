@@ -15,6 +15,8 @@ use crate::index::Indexes;
 use crate::informers::Caches;
 use crate::work::{Controller, owner_key};
 
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+
 struct Shell {
     caches: Caches,
     indexes: Indexes,
@@ -30,7 +32,13 @@ pub fn build(setup: &mut Setup) -> Built {
             let wanted = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
             wanted.is_some_and(|wanted| selector::matches(wanted, pod.meta().labels.as_ref()))
         };
-        jobs.list_in(pod.namespace()).iter().filter(selects).map(|job| Key::of(job.as_ref())).collect()
+        let mut adopters: Vec<Key> =
+            jobs.list_in(pod.namespace()).iter().filter(selects).map(|job| Key::of(job.as_ref())).collect();
+        // The Job may be gone, and have left its pods: the finalizer must not stay on them.
+        if let Some(name) = pod.label(JOB_NAME).filter(|_| pod.has_finalizer(TRACKING_FINALIZER)) {
+            adopters.push(Key::new(pod.namespace(), name));
+        }
+        adopters
     });
     let shell = Shell { caches: setup.caches.clone(), indexes: setup.indexes.clone() };
     built(work, setup.flags.concurrent_job_syncs, shell)
@@ -45,10 +53,12 @@ impl Controller for Shell {
 }
 
 impl Shell {
-    /// Pods of a Job that is gone, or whose name another Job has now.
+    /// Pods of a Job that is gone, whether they still name it as their owner or were left behind.
     fn plan_orphans(&self, key: &Key) -> Plan {
-        let held =
-            |pod: &&Arc<Pod>| pod.has_finalizer(TRACKING_FINALIZER) && owner_key::<Job, Pod>(pod).as_ref() == Some(key);
+        let left = |pod: &Pod| pod.controller().is_none() && pod.label(JOB_NAME) == Some(&key.name);
+        let held = |pod: &&Arc<Pod>| {
+            pod.has_finalizer(TRACKING_FINALIZER) && (owner_key::<Job, Pod>(pod).as_ref() == Some(key) || left(pod))
+        };
         let pods: Vec<Arc<Pod>> = self.caches.pods.list_in(&key.namespace).iter().filter(held).cloned().collect();
         job::plan_orphans(&pods, |_| true)
     }

@@ -23,6 +23,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// While the node is not Ready its status is looked at more often.
 const UNREADY: Duration = Duration::from_millis(500);
 
+/// A runtime that does not answer counts as down after this; upstream's patience. Until then its containers go on, and so
+/// does what was last seen of it.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(30);
+
 pub struct Registrar {
     ctx: Arc<Context>,
     api: Api<Node>,
@@ -31,6 +35,8 @@ pub struct Registrar {
     announced: Option<String>,
     reported: Option<Instant>,
     was_ready: bool,
+    /// When the runtime last answered, and what.
+    last_seen: Option<(Instant, Observed)>,
 }
 
 fn percent(part: u64, whole: u64) -> u64 {
@@ -61,7 +67,15 @@ pub fn node_reference(name: &str) -> ObjectReference {
 
 impl Registrar {
     pub fn new(ctx: Arc<Context>, client: kube::Client, changed: Arc<Notify>) -> Registrar {
-        Registrar { ctx, api: Api::all(client), changed, announced: None, reported: None, was_ready: false }
+        Registrar {
+            ctx,
+            api: Api::all(client),
+            changed,
+            announced: None,
+            reported: None,
+            was_ready: false,
+            last_seen: None,
+        }
     }
 
     pub async fn run(mut self, token: CancellationToken) {
@@ -93,7 +107,7 @@ impl Registrar {
             },
         };
         self.announce(&node).await;
-        let seen = self.observe().await;
+        let seen = self.observe_patiently().await;
         let port = self.ctx.settings.config.port;
         let new = status::build(&self.ctx.machine, &name, port, Some(&node), &seen, Timestamp::now());
         let ready = seen.runtime_version.is_some() && seen.not_ready.is_empty();
@@ -171,6 +185,23 @@ impl Registrar {
         match self.ctx.cri.update_runtime_config(request).await {
             Ok(_) => self.announced = Some(cidr),
             Err(error) => tracing::warn!(%error, cidr, "cannot tell the runtime its pod range"),
+        }
+    }
+
+    async fn observe_patiently(&mut self) -> Observed {
+        let seen = self.observe().await;
+        if seen.runtime_version.is_some() {
+            self.last_seen = Some((Instant::now(), seen.clone()));
+            return seen;
+        }
+        match &self.last_seen {
+            Some((at, last)) if at.elapsed() < RUNTIME_PATIENCE => Observed {
+                runtime_version: last.runtime_version.clone(),
+                not_ready: last.not_ready.clone(),
+                images: last.images.clone(),
+                ..seen
+            },
+            _ => seen,
         }
     }
 

@@ -8,6 +8,10 @@ use parking_lot::Mutex;
 use podsync::{PodRuntime, Probed};
 use tokio::sync::Notify;
 
+/// What the kubelet says of a pod, and nobody else.
+pub const OWN_CONDITIONS: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
 /// The newest word of the pod's source.
 #[derive(Debug, Clone)]
 pub struct Desired {
@@ -32,6 +36,8 @@ pub struct Entry {
     /// Verdicts by container id.
     pub probes: Mutex<BTreeMap<String, Probed>>,
     view: Mutex<View>,
+    /// The status that the API server last took, and the version that the object had then.
+    pub written: Mutex<Option<(PodStatus, u64)>>,
     wake: Notify,
 }
 
@@ -44,6 +50,7 @@ impl Entry {
             desired: Mutex::new(Desired { pod, removed: false, mirror: None }),
             probes,
             view: Mutex::new(view),
+            written: Mutex::default(),
             wake: Notify::new(),
         }
     }
@@ -76,9 +83,12 @@ impl Entry {
     /// The pod as this node knows it: the source's spec under our own status.
     pub fn pod(&self) -> Pod {
         let mut pod = Pod::clone(&self.desired.lock().pod);
-        if let Some(status) = self.view.lock().status.clone() {
-            pod.status = Some(status);
-        }
+        let Some(mut own) = self.view.lock().status.clone() else { return pod };
+        let theirs = pod.status.take().and_then(|status| status.conditions).unwrap_or_default();
+        let conditions = own.conditions.get_or_insert_default();
+        // Readiness gates and the like are others' to say.
+        conditions.extend(theirs.into_iter().filter(|c| !OWN_CONDITIONS.contains(&c.type_.as_str())));
+        pod.status = Some(own);
         pod
     }
 }

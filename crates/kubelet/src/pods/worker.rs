@@ -259,7 +259,7 @@ impl Worker {
     fn publish(&mut self, status: &PodStatus) {
         let target = publish::shown(&self.entry).and_then(|pod| pod.metadata.uid.clone());
         let known = self.states.borrow().as_ref() == Some(status) && self.published_to == target;
-        if !known {
+        if !known || publish::was_overwritten(&self.entry, status) {
             self.published_to = target;
             self.states.send_replace(Some(status.clone()));
         }

@@ -36,6 +36,8 @@ pub fn write(dir: &Path, files: &Files, fs_group: Option<i64>) -> io::Result<boo
     }
     let fresh = fresh_dir(dir)?;
     let gid = fs_group.and_then(|gid| u32::try_from(gid).ok());
+    give(dir, gid)?;
+    give(&dir.join(&fresh), gid)?;
     fill(&dir.join(&fresh), files, gid)?;
     let _ = std::fs::remove_file(dir.join(DATA_NEW));
     symlink(&fresh, dir.join(DATA_NEW))?;
@@ -100,6 +102,9 @@ fn fill(dir: &Path, files: &Files, gid: Option<u32>) -> io::Result<()> {
         let path = dir.join(path);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
+            for below in parent.ancestors().take_while(|below| *below != dir) {
+                give(below, gid)?;
+            }
         }
         std::fs::write(&path, &file.data)?;
         if file.uid.is_some() || gid.is_some() {
@@ -110,6 +115,16 @@ fn fill(dir: &Path, files: &Files, gid: Option<u32>) -> io::Result<()> {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
     }
     Ok(())
+}
+
+/// A directory of the pod's group: what is made in it later is the group's, too.
+fn give(dir: &Path, gid: Option<u32>) -> io::Result<()> {
+    if gid.is_none() {
+        return Ok(());
+    }
+    chown(dir, None, gid)?;
+    let mode = std::fs::metadata(dir)?.permissions().mode();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode | 0o2070))
 }
 
 /// The first component of every path, as a link into `..data`.

@@ -114,7 +114,6 @@ fn without_zone(schedule: &str) -> &str {
     if zoned { schedule.split_once(' ').map_or("", |(_, rest)| rest.trim()) } else { schedule }
 }
 
-/// Whether a zone exists is for the controller to find out: this crate has no zone database.
 fn time_zone(s: &CronJobSpec, errs: &mut ErrorList) {
     let at = spec().child("timeZone");
     match s.time_zone.as_deref() {
@@ -122,6 +121,10 @@ fn time_zone(s: &CronJobSpec, errs: &mut ErrorList) {
         Some(zone) if zone.eq_ignore_ascii_case("local") => {
             let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
             errs.push(Error::invalid(&at, zone, detail));
+        }
+        // The bundled database, which the controller uses too: no file of this machine decides.
+        Some(zone) if jiff::tz::TimeZoneDatabase::bundled().get(zone).is_err() => {
+            errs.push(Error::invalid(&at, zone, &format!("unknown time zone {zone}")));
         }
         _ => {}
     }

@@ -2,6 +2,8 @@
 
 use api::meta;
 use api::quantity::Quantity;
+use base64::Engine;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use serde_json::{Number, Value};
 
 use super::go;
@@ -77,10 +79,17 @@ pub(super) fn zero(scalar: Scalar) -> Option<Value> {
     }
 }
 
+/// Go's decoder takes trailing bits that are not zero.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
 fn bytes(text: &str) -> Result<Value, Refusal> {
     match go::base64_error(text) {
         Some(at) => Err(Refusal::Text(format!("illegal base64 data at input byte {at}"))),
-        None => Ok(text.replace(['\r', '\n'], "").into()),
+        // As Go writes it back: bits beyond the last byte do not count.
+        None => Ok(LENIENT
+            .decode(text.replace(['\r', '\n'], ""))
+            .map_or_else(|error| Err(Refusal::Text(error.to_string())), |bytes| Ok(STANDARD.encode(bytes).into()))?),
     }
 }
 

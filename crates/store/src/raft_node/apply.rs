@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 
 use super::core::{Core, context_id};
 use super::handle::Answer;
-use crate::auth::attributed;
+use crate::auth::{attributed, attribution};
 use crate::error::Refusal;
-use crate::pb::kvraft::{Command, command::Op};
+use crate::members;
+use crate::pb::kvraft::{Command, ConfChange, MemberChange, command::Op, member_change::Kind};
 use crate::state::{Applied, Outcome, State};
 
 type Answers = Vec<(oneshot::Sender<Answer>, Answer)>;
@@ -49,8 +50,41 @@ impl Core {
     fn apply_entry(&mut self, entry: Entry, state: &mut State, answers: &mut Answers) -> Result<()> {
         match entry.entry_type() {
             EntryType::EntryNormal => self.apply_command(entry, state, answers),
-            kind => bail!("entry {} of the log is a {kind:?}, which this version does not write", entry.index),
+            EntryType::EntryConfChangeV2 => self.apply_conf_change(entry, state, answers),
+            EntryType::EntryConfChange => {
+                bail!("entry {} of the log is of a kind that this version does not write", entry.index)
+            }
         }
+    }
+
+    /// One that does not fit the members by now is answered with why, and changes nothing anywhere.
+    fn apply_conf_change(&mut self, entry: Entry, state: &mut State, answers: &mut Answers) -> Result<()> {
+        let change = ConfChange::decode(Bytes::from(entry.data)).context("a change of members is malformed")?;
+        let asker = context_id(&entry.context).and_then(|id| self.pending.remove(&id)).map(|p| p.answer);
+        let answer = match self.change_members(&change, state) {
+            Ok(()) => Ok(Outcome::Members(state.member_list())),
+            Err(refusal) => Err(refusal),
+        };
+        answers.extend(asker.map(|asker| (asker, answer)));
+        Ok(())
+    }
+
+    fn change_members(&mut self, change: &ConfChange, state: &mut State) -> Result<(), Refusal> {
+        let wanted = authorized(change, state)?;
+        members::check(state, &wanted)?;
+        let conf = self.node.apply_conf_change(&members::to_raft(change)).map_err(|error| {
+            tracing::warn!(%error, "a change of members was refused by Raft");
+            Refusal::NotEnoughStarted
+        })?;
+        self.node.mut_store().set_conf(conf.clone());
+        state.conf = conf;
+        let removed =
+            wanted.kind() == Kind::Remove && wanted.member.as_ref().is_some_and(|m| m.id == self.config.member_id);
+        self.effects.removed |= removed;
+        tracing::info!(kind = ?wanted.kind(), member = ?wanted.member, "members changed");
+        members::apply(state, wanted);
+        self.effects.members = Some(state.member_list());
+        Ok(())
     }
 
     fn apply_command(&mut self, entry: Entry, state: &mut State, answers: &mut Answers) -> Result<()> {
@@ -67,7 +101,11 @@ impl Core {
             Some(Op::LeaseRevoke(r)) => Some(r.id),
             _ => None,
         };
+        let updates_member = matches!(attributed(&op), Some(Op::MemberUpdate(_)));
         let answer = state.apply(op);
+        if updates_member {
+            self.effects.members = Some(state.member_list());
+        }
         match (&answer, revoked) {
             (Ok(Outcome::LeaseGrant(granted)), _) => self.shared.lessor.renew(granted.id, granted.ttl),
             (Ok(Outcome::Auth(effect)), _) => self.shared.gate.follow(effect),
@@ -76,6 +114,18 @@ impl Core {
         }
         answers.extend(asker.map(|asker| (asker, answer)));
         Ok(())
+    }
+}
+
+/// The change of members that a change of Raft's configuration carries, if whoever asks may make it.
+fn authorized(change: &ConfChange, state: &State) -> Result<MemberChange, Refusal> {
+    let op = Command::decode(change.context.clone()).ok().and_then(|command| command.op);
+    let op = op.filter(|op| attributed(op).is_some()).ok_or(Refusal::MemberNotFound)?;
+    let (asker, op) = attribution(op);
+    state.authorize(&asker, &op)?;
+    match op {
+        Op::MemberChange(wanted) => Ok(wanted),
+        _ => Err(Refusal::MemberNotFound),
     }
 }
 

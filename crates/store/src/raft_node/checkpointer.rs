@@ -4,18 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
-use mvcc::Changes;
 use raftlog::Mark;
 
 use super::core::Input;
+use super::effects::Job;
 use crate::checkpoint::Checkpoint;
 use crate::metrics::Gauges;
-use crate::pb::kvraft::Head;
-
-pub struct Job {
-    pub head: Head,
-    pub changes: Changes,
-}
 
 pub fn run(mut checkpoint: Box<dyn Checkpoint>, jobs: &Receiver<Job>, inputs: &Sender<Input>, gauges: &Arc<Gauges>) {
     gauges.set_disk_bytes(checkpoint.size_on_disk());
@@ -23,7 +17,11 @@ pub fn run(mut checkpoint: Box<dyn Checkpoint>, jobs: &Receiver<Job>, inputs: &S
         let start = Instant::now();
         let mark = Mark { index: job.head.applied_index, term: job.head.applied_term };
         let (written, removed) = (job.changes.written.len(), job.changes.removed.len());
-        let saved = checkpoint.save(&job.head, job.changes);
+        let saved = if job.whole {
+            checkpoint.replace(&job.head, job.changes.written)
+        } else {
+            checkpoint.save(&job.head, job.changes)
+        };
         gauges.checkpoints.observe(start.elapsed());
         gauges.set_disk_bytes(checkpoint.size_on_disk());
         let input = match saved {

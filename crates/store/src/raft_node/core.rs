@@ -1,42 +1,51 @@
-//! The raft thread: takes inputs, drives the state machine, hands out its effects.
+//! The Raft member as a state machine: inputs in, effects out. It touches no clock, no disk and no network; the
+//! [`node`](super::node) carries its effects out on threads, a simulation carries them out in one.
+//!
+//! A round is: take inputs, [`Core::drive`], carry out [`Core::effects`] in their order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use prost::Message as _;
-use raft::prelude::{Entry, HardState, Message, MessageType};
-use raft::{RawNode, StateRole};
+use raft::prelude::{HardState, Message};
+use raft::{RawNode, SnapshotStatus};
 use raftlog::Mark;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
-use super::checkpointer::{self, Job};
-use super::handle::{Handle, Proposal, Threads};
+use super::effects::{Effects, Job, Write};
+use super::handle::Proposal;
 use super::log_view::LogView;
-use super::log_writer::{LogWriter, Write, entry_from_log};
-use crate::checkpoint::Checkpoint;
+use super::log_writer::entry_from_log;
+use super::ready::Install;
 use crate::error::Refusal;
-use crate::pb::kvraft::Command;
 use crate::shared::Shared;
+use crate::state::State;
 
-const TICK: Duration = Duration::from_millis(100);
-const ELECTION_TICKS: usize = 10;
-const HEARTBEAT_TICKS: usize = 1;
 const MAX_MESSAGE_BYTES: u64 = 1 << 20;
 const MAX_INFLIGHT_MESSAGES: usize = 256;
 /// Entries applied in one go, so that readers get their turn.
 const MAX_APPLIED_BYTES: u64 = 4 << 20;
-/// Inputs taken before the state machine is driven.
-const MAX_INPUTS: usize = 1_024;
+/// A question for the read index that was not answered in this time was lost on the way, and is asked again.
+pub(super) const READ_RETRY_TICKS: u64 = 5;
+/// How long a member that stops tries to end well, in election timeouts.
+const STOP_ELECTIONS: usize = 2;
 
 pub enum Input {
     Propose(Proposal),
     Read(oneshot::Sender<()>),
     Checkpoint(oneshot::Sender<()>),
+    /// From peers.
+    Messages(Vec<Message>),
+    /// A snapshot has arrived whole, with the message that announced it.
+    Snapshot(Message, Box<State>),
+    Unreachable(u64),
+    SnapshotSent {
+        to: u64,
+        arrived: bool,
+    },
+    TransferLeader(u64),
+    /// How far a learner has come, by its id.
+    Progress(u64, oneshot::Sender<Option<Progress>>),
     /// The log holds everything up to the ready of this number.
     Persisted {
         number: u64,
@@ -46,10 +55,19 @@ pub enum Input {
     Stop,
 }
 
+/// Where a peer's log ends, as the leader knows, and the leader's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    pub matched: u64,
+    pub leader: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
 pub struct Config {
     pub member_id: u64,
     /// Entries applied between two checkpoints.
     pub snapshot_count: u64,
+    pub election_ticks: usize,
 }
 
 /// Linearizable reads that share one read index.
@@ -58,72 +76,48 @@ pub(super) struct Read {
     pub waiting: Vec<oneshot::Sender<()>>,
 }
 
-pub(super) struct Core {
+pub struct Core {
     pub config: Config,
-    pub node: RawNode<LogView>,
-    pub shared: Arc<Shared>,
-    inputs: Receiver<Input>,
-    writes: Sender<Write>,
-    jobs: Sender<Job>,
-    failed: CancellationToken,
-    next_id: u64,
+    pub(super) node: RawNode<LogView>,
+    pub(super) shared: Arc<Shared>,
+    /// What is to be carried out now; whoever drives takes it.
+    pub effects: Effects,
+    pub(super) next_id: u64,
     /// Arrived since the state machine was last driven.
-    arrived: Vec<Proposal>,
-    arrived_reads: Vec<oneshot::Sender<()>>,
+    pub(super) arrived: Vec<Proposal>,
+    pub(super) arrived_reads: Vec<oneshot::Sender<()>>,
     /// Proposed, to be answered when applied.
-    pub pending: HashMap<u64, Proposal>,
-    /// Asked for a read index under this id.
-    asked: HashMap<u64, Vec<oneshot::Sender<()>>>,
+    pub(super) pending: HashMap<u64, Proposal>,
+    /// Asked for a read index under this id, at this tick.
+    pub(super) asked: HashMap<u64, (u64, Vec<oneshot::Sender<()>>)>,
     /// Waiting for the state to reach their index.
-    pub reads: Vec<Read>,
-    /// The newest ready handed to the log thread, and the newest at all.
-    written: u64,
-    persisted: u64,
-    newest: u64,
+    pub(super) reads: Vec<Read>,
+    /// The newest ready handed to the log, the newest that it holds, and the newest at all.
+    pub(super) written: u64,
+    pub(super) persisted: u64,
+    pub(super) newest: u64,
+    /// Messages that promise what their ready has written: they leave once it is durable.
+    pub(super) held: VecDeque<(u64, Vec<Message>)>,
+    /// A snapshot that has arrived and that Raft has not taken yet.
+    pub(super) arrived_snapshot: Option<(Mark, Box<State>)>,
+    /// A snapshot taken, whose checkpoint is not durable yet.
+    pub(super) installing: Option<Install>,
+    /// The ready whose snapshot the state holds already, and its entry: Raft may know once it is durable.
+    pub(super) unapplied: Option<(u64, u64)>,
     checkpointing: bool,
     checkpoint_waiters: Vec<oneshot::Sender<()>>,
     /// The entry of the last checkpoint begun.
-    pub checkpointed: u64,
-    next_tick: Instant,
-    stopping: bool,
+    checkpointed: u64,
+    pub(super) ticks: u64,
+    stopping: Option<u64>,
 }
 
-/// Starts the node's threads on a log and a checkpoint that were opened and belong together.
-/// `failed` is cancelled when the node cannot go on.
-pub fn start(
-    config: Config,
-    shared: Arc<Shared>,
-    wal: raftlog::Wal,
-    recovered: raftlog::Recovered,
-    checkpoint: Box<dyn Checkpoint>,
-    failed: CancellationToken,
-) -> Result<(Handle, Threads)> {
-    let (inputs_tx, inputs) = channel();
-    let (writes, writes_rx) = channel();
-    let (jobs, jobs_rx) = channel();
-    let core = Core::new(config, shared.clone(), recovered, inputs, writes, jobs, failed)?;
-    let syncs = shared.gauges.syncs.clone();
-    let writer = LogWriter { wal, writes: writes_rx, inputs: inputs_tx.clone(), syncs };
-    let checkpoint_inputs = inputs_tx.clone();
-    let gauges = shared.gauges.clone();
-    let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-        let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
-        spawned.with_context(|| format!("cannot start the {name} thread"))
-    };
-    let threads = vec![
-        spawn("raft", Box::new(move || core.run()))?,
-        spawn("log", Box::new(move || writer.run()))?,
-        spawn("checkpoint", Box::new(move || checkpointer::run(checkpoint, &jobs_rx, &checkpoint_inputs, &gauges)))?,
-    ];
-    Ok((Handle::new(inputs_tx.clone()), Threads { inputs: inputs_tx, threads }))
-}
-
-fn raft_config(id: u64, applied: u64) -> raft::Config {
+fn raft_config(config: &Config, applied: u64) -> raft::Config {
     raft::Config {
-        id,
+        id: config.member_id,
         applied,
-        election_tick: ELECTION_TICKS,
-        heartbeat_tick: HEARTBEAT_TICKS,
+        election_tick: config.election_ticks,
+        heartbeat_tick: 1,
         max_size_per_msg: MAX_MESSAGE_BYTES,
         max_inflight_msgs: MAX_INFLIGHT_MESSAGES,
         max_committed_size_per_ready: MAX_APPLIED_BYTES,
@@ -134,42 +128,31 @@ fn raft_config(id: u64, applied: u64) -> raft::Config {
 }
 
 impl Core {
-    fn new(
-        config: Config,
-        shared: Arc<Shared>,
-        recovered: raftlog::Recovered,
-        inputs: Receiver<Input>,
-        writes: Sender<Write>,
-        jobs: Sender<Job>,
-        failed: CancellationToken,
-    ) -> Result<Core> {
+    /// From a log and a state that were opened and belong together. `first_id` must differ from run to run: ids of an
+    /// earlier one may still be in the log and must not match.
+    pub fn new(config: Config, shared: Arc<Shared>, recovered: raftlog::Recovered, first_id: u64) -> Result<Core> {
         let (applied, conf) = {
             let state = shared.state.read();
             (state.applied, state.conf.clone())
         };
         let recorded = recovered.hard_state;
         let hard_state = HardState {
-            term: recorded.term,
+            term: recorded.term.max(applied.term),
             vote: recorded.vote,
-            // The commit index is written along with entries only; what is in a checkpoint
-            // was committed.
+            // The commit index is written along with entries only; what is in a checkpoint was committed.
             commit: recorded.commit.max(applied.index),
         };
         let entries = recovered.entries.into_iter().map(entry_from_log).collect();
         let view = LogView::new(applied, conf, hard_state, entries);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&raft_config(config.member_id, applied.index), view, &logger)
+        let node = RawNode::new(&raft_config(&config, applied.index), view, &logger)
             .context("the log and the checkpoint do not fit together")?;
         Ok(Core {
             config,
             node,
             shared,
-            inputs,
-            writes,
-            jobs,
-            failed,
-            // Ids of an earlier run may still be in the log and must not match.
-            next_id: rand::random(),
+            effects: Effects::default(),
+            next_id: first_id,
             arrived: Vec::new(),
             arrived_reads: Vec::new(),
             pending: HashMap::new(),
@@ -178,49 +161,71 @@ impl Core {
             written: 0,
             persisted: 0,
             newest: 0,
+            held: VecDeque::new(),
+            arrived_snapshot: None,
+            installing: None,
+            unapplied: None,
             checkpointing: false,
             checkpoint_waiters: Vec::new(),
             checkpointed: applied.index,
-            next_tick: Instant::now() + TICK,
-            stopping: false,
+            ticks: 0,
+            stopping: None,
         })
     }
 
-    fn run(mut self) {
-        let ended = self.drive();
-        if let Err(error) = ended {
-            tracing::error!(error = format!("{error:#}"), "the store cannot go on");
-            self.shared.status.set_failed();
-        }
-        self.failed.cancel();
+    pub fn set_failed(&self) {
+        self.shared.status.set_failed();
     }
 
-    fn alone(&self) -> bool {
+    /// Nobody else could be elected: a lone member does not wait for a timeout.
+    pub fn begin(&mut self) -> Result<()> {
+        if self.alone() {
+            self.node.campaign()?;
+        }
+        Ok(())
+    }
+
+    /// A lone member needs no clock: nobody waits for its heartbeats.
+    pub fn alone(&self) -> bool {
         let conf = self.node.raft.prs().conf();
         conf.voters().contains(self.config.member_id) && self.node.raft.prs().iter().count() == 1
     }
 
-    fn drive(&mut self) -> Result<()> {
-        if self.alone() {
-            // Nobody else could be elected: do not wait for a timeout.
-            self.node.campaign()?;
+    pub fn tick(&mut self) {
+        self.ticks += 1;
+        // A member that installs a snapshot hears nobody, and must not think that nobody speaks.
+        if self.installing.is_none() {
+            self.node.tick();
         }
-        loop {
-            self.propose_arrived();
-            self.ask_read_index();
-            self.handle_ready()?;
-            self.answer_reads();
-            if self.stopping && self.idle() {
-                return Ok(());
-            }
-            self.checkpoint_if_due(false);
-            self.take_inputs()?;
+        self.node.mut_store().age();
+        let lost = self.ticks.saturating_sub(READ_RETRY_TICKS);
+        for (_, (_, waiting)) in self.asked.extract_if(|_, (at, _)| *at < lost) {
+            self.arrived_reads.extend(waiting.into_iter().filter(|w| !w.is_closed()));
         }
     }
 
-    /// Nothing is under way that must end before the thread may.
-    fn idle(&mut self) -> bool {
-        if !self.pending.is_empty() || self.checkpointing || self.written > self.persisted {
+    /// Turns what has arrived into effects; true when there is nothing left to do before stopping.
+    pub fn drive(&mut self) -> Result<bool> {
+        self.propose_arrived();
+        self.ask_read_index();
+        self.handle_ready()?;
+        self.answer_reads();
+        if self.may_stop() {
+            return Ok(true);
+        }
+        self.checkpoint_if_due(false);
+        Ok(false)
+    }
+
+    /// Nothing is under way that must end before the member may.
+    fn may_stop(&mut self) -> bool {
+        let Some(since) = self.stopping else { return false };
+        let patience = u64::try_from(STOP_ELECTIONS * self.config.election_ticks).unwrap_or(u64::MAX);
+        let under_way = !self.pending.is_empty() || self.node.raft.lead_transferee.is_some();
+        if under_way && (self.alone() || self.ticks < since + patience) {
+            return false;
+        }
+        if self.checkpointing || self.installing.is_some() || self.written > self.persisted {
             return false;
         }
         let behind = self.shared.state.read().applied.index > self.checkpointed;
@@ -230,37 +235,7 @@ impl Core {
         !behind
     }
 
-    /// Waits for one input and takes what else has arrived.
-    fn take_inputs(&mut self) -> Result<()> {
-        match self.next_input() {
-            Some(input) => self.take(input)?,
-            None => return Ok(()),
-        }
-        for _ in 0..MAX_INPUTS {
-            match self.inputs.try_recv() {
-                Ok(input) => self.take(input)?,
-                Err(_) => return Ok(()),
-            }
-        }
-        Ok(())
-    }
-
-    /// A lone member needs no clock: nobody waits for its heartbeats. With peers, time passes
-    /// in ticks.
-    fn next_input(&mut self) -> Option<Input> {
-        if self.alone() {
-            return Some(self.inputs.recv().unwrap_or(Input::Stop));
-        }
-        let left = self.next_tick.saturating_duration_since(Instant::now());
-        let input = self.inputs.recv_timeout(left).ok();
-        if self.next_tick <= Instant::now() {
-            self.node.tick();
-            self.next_tick = Instant::now() + TICK;
-        }
-        input
-    }
-
-    fn take(&mut self, input: Input) -> Result<()> {
+    pub fn take(&mut self, input: Input) -> Result<()> {
         match input {
             Input::Propose(proposal) => self.arrived.push(proposal),
             Input::Read(ready) => self.arrived_reads.push(ready),
@@ -268,159 +243,102 @@ impl Core {
                 self.checkpoint_waiters.push(done);
                 self.checkpoint_if_due(true);
             }
-            Input::Persisted { number } => {
-                self.persisted = number;
-                let known = if self.persisted == self.written { self.newest } else { number };
-                self.node.on_persist_ready(known);
+            Input::Messages(messages) => messages.into_iter().for_each(|message| self.step(message)),
+            Input::Snapshot(message, state) => {
+                self.arrived_snapshot = Some((state.applied.into(), state));
+                self.step(message);
             }
-            Input::Checkpointed(mark) => {
-                self.checkpointing = false;
-                for waiter in self.checkpoint_waiters.drain(..) {
-                    let _ = waiter.send(());
-                }
-                self.send(Write::Cut(mark))?;
+            Input::Unreachable(id) => self.node.report_unreachable(id),
+            Input::SnapshotSent { to, arrived } => {
+                let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+                self.node.report_snapshot(to, status);
             }
+            Input::TransferLeader(to) => self.node.transfer_leader(to),
+            Input::Progress(id, answer) => drop(answer.send(self.progress(id))),
+            Input::Persisted { number } => self.note_persisted(number),
+            Input::Checkpointed(mark) => self.note_checkpointed(mark),
             Input::Failed(error) => return Err(error),
-            Input::Stop => self.stopping = true,
+            Input::Stop => self.stop(),
         }
         Ok(())
     }
 
-    fn send(&self, write: Write) -> Result<()> {
-        self.writes.send(write).ok().context("the log thread is gone")
-    }
-
-    /// Everything that has arrived becomes one proposal of many entries.
-    fn propose_arrived(&mut self) {
-        if self.arrived.is_empty() {
+    /// Raft ignores what it has no use for: a message of a removed member, of an old term, for somebody else.
+    fn step(&mut self, message: Message) {
+        if message.to != self.config.member_id {
             return;
         }
-        if self.stopping || self.node.raft.leader_id == raft::INVALID_ID {
-            let refusal = if self.stopping { Refusal::Stopped } else { Refusal::NoLeader };
-            for proposal in self.arrived.drain(..) {
-                let _ = proposal.answer.send(Err(refusal));
-            }
-            return;
+        if let Err(error) = self.node.step(message) {
+            tracing::trace!(%error, "a peer's message was of no use");
         }
-        let mut entries = Vec::with_capacity(self.arrived.len());
-        let mut ids = Vec::with_capacity(self.arrived.len());
-        for mut proposal in self.arrived.drain(..) {
-            let id = self.next_id;
-            self.next_id = id.wrapping_add(1);
-            let command = Command { op: Some(proposal.op) };
-            entries.push(Entry {
-                data: command.encode_to_vec(),
-                context: id.to_le_bytes().to_vec(),
-                ..Entry::default()
-            });
-            proposal.op = command.op.expect("put there above");
-            self.pending.insert(id, proposal);
-            ids.push(id);
-        }
-        let mut message = Message { from: self.config.member_id, entries, ..Message::default() };
-        message.set_msg_type(MessageType::MsgPropose);
-        if self.node.raft.step(message).is_err() {
-            for id in ids {
-                self.refuse(id, Refusal::NoLeader);
-            }
-        }
-        self.shared.status.set_pending(self.pending.len());
     }
 
-    fn refuse(&mut self, id: u64, refusal: Refusal) {
+    fn progress(&self, id: u64) -> Option<Progress> {
+        let raft = &self.node.raft;
+        let leads = raft.state == raft::StateRole::Leader;
+        let matched = raft.prs().get(id).filter(|_| leads)?.matched;
+        Some(Progress { matched, leader: raft.raft_log.last_index() })
+    }
+
+    /// A leader hands over before it goes, so that nobody has to wait for an election.
+    fn stop(&mut self) {
+        self.stopping = Some(self.ticks);
+        if self.node.raft.state != raft::StateRole::Leader {
+            return;
+        }
+        let me = self.config.member_id;
+        let voters = self.node.raft.prs().conf().voters().clone();
+        let others = self.node.raft.prs().iter().filter(|(id, _)| **id != me && voters.contains(**id));
+        let best = others.filter(|(_, peer)| peer.recent_active).max_by_key(|(_, peer)| peer.matched);
+        if let Some(to) = best.map(|(id, _)| *id) {
+            self.node.transfer_leader(to);
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    fn note_persisted(&mut self, number: u64) {
+        self.persisted = number;
+        let known = if self.persisted == self.written { self.newest } else { number };
+        self.node.on_persist_ready(known);
+        if let Some((_, index)) = self.unapplied.take_if(|(of, _)| *of <= number) {
+            self.node.advance_apply_to(index);
+        }
+        self.release_held();
+    }
+
+    fn note_checkpointed(&mut self, mark: Mark) {
+        self.checkpointing = false;
+        for waiter in self.checkpoint_waiters.drain(..) {
+            let _ = waiter.send(());
+        }
+        match self.installing.take() {
+            Some(install) => self.installed(install),
+            None => self.effects.writes.push(Write::Cut(mark)),
+        }
+    }
+
+    pub(super) fn begin_install(&mut self, install: Install, job: Job) {
+        self.checkpointed = job.head.applied_index;
+        self.checkpointing = true;
+        self.installing = Some(install);
+        self.effects.jobs.push(job);
+    }
+
+    pub(super) fn is_checkpointing(&self) -> bool {
+        self.checkpointing
+    }
+
+    pub(super) fn refuse(&mut self, id: u64, refusal: Refusal) {
         if let Some(proposal) = self.pending.remove(&id) {
             let _ = proposal.answer.send(Err(refusal));
         }
     }
 
-    /// One read index for all reads that have arrived.
-    fn ask_read_index(&mut self) {
-        if self.arrived_reads.is_empty() || !self.can_read_index() {
-            return;
-        }
-        let id = self.next_id;
-        self.next_id = id.wrapping_add(1);
-        self.asked.insert(id, std::mem::take(&mut self.arrived_reads));
-        self.node.read_index(id.to_le_bytes().to_vec());
-    }
-
-    /// Raft drops the question while there is no leader, or the leader has committed nothing
-    /// in its term and so does not know yet what was committed before.
-    fn can_read_index(&self) -> bool {
-        let raft = &self.node.raft;
-        let new_leader = raft.state == StateRole::Leader && !raft.commit_to_current_term();
-        raft.leader_id != ::raft::INVALID_ID && !new_leader
-    }
-
-    fn handle_ready(&mut self) -> Result<()> {
-        while self.node.has_ready() {
-            let mut ready = self.node.ready();
-            let number = ready.number();
-            self.newest = number;
-            if let Some(role) = ready.ss().map(|ss| ss.raft_state) {
-                self.role_changed(role);
-            }
-            for state in ready.take_read_states() {
-                let id = context_id(&state.request_ctx);
-                let waiting = id.and_then(|id| self.asked.remove(&id)).unwrap_or_default();
-                self.reads.push(Read { index: state.index, waiting });
-            }
-            assert!(
-                ready.messages().is_empty() && ready.persisted_messages().is_empty(),
-                "a cluster of one has nobody to write to"
-            );
-            let entries = ready.take_entries();
-            let hard_state = ready.hs().cloned();
-            let committed = ready.take_committed_entries();
-            let must_sync = ready.must_sync();
-            let view = self.node.mut_store();
-            view.append(&entries);
-            if let Some(state) = &hard_state {
-                view.set_hard_state(state.clone());
-            }
-            self.node.advance_append_async(ready);
-            if must_sync {
-                self.send(Write::Append { number, entries, hard_state })?;
-                self.written = number;
-            } else if self.persisted == self.written {
-                // Nothing to sync and nothing under way: Raft may forget about it at once.
-                self.node.on_persist_ready(number);
-            }
-            self.apply(committed)?;
-        }
-        self.shared.status.set_raft(&self.node.raft);
-        Ok(())
-    }
-
-    fn role_changed(&mut self, role: StateRole) {
-        let term = self.node.raft.term;
-        tracing::info!(?role, term, "role in the cluster changed");
-        if role == StateRole::Leader {
-            self.shared.status.leader_changed();
-            self.shared.lessor.promote(self.shared.state.read().kv.leases());
-            return;
-        }
-        self.shared.lessor.demote();
-        for (_, proposal) in self.pending.drain() {
-            let _ = proposal.answer.send(Err(Refusal::NoLeader));
-        }
-        self.asked.clear();
-    }
-
-    fn answer_reads(&mut self) {
-        if self.reads.is_empty() {
-            return;
-        }
-        let applied = self.node.raft.raft_log.applied;
-        let (ready, waiting): (Vec<_>, Vec<_>) = self.reads.drain(..).partition(|r| r.index <= applied);
-        self.reads = waiting;
-        for reader in ready.into_iter().flat_map(|read| read.waiting) {
-            let _ = reader.send(());
-        }
-    }
-
     /// Begins a checkpoint when enough was applied since the last, or when one is wanted.
-    pub(super) fn checkpoint_if_due(&mut self, wanted: bool) {
+    fn checkpoint_if_due(&mut self, wanted: bool) {
         let applied = self.node.raft.raft_log.applied;
         let due = applied.saturating_sub(self.checkpointed) >= self.config.snapshot_count;
         if self.checkpointing || !(due || wanted || !self.checkpoint_waiters.is_empty()) {
@@ -432,8 +350,7 @@ impl Core {
         };
         self.checkpointed = head.applied_index;
         self.checkpointing = true;
-        // If the checkpoint thread is gone it has said why.
-        let _ = self.jobs.send(Job { head, changes });
+        self.effects.jobs.push(Job { head, changes, whole: false });
     }
 }
 

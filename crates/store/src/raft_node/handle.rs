@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::core::Input;
+use super::core::{Input, Progress};
 use crate::error::Refusal;
 use crate::pb::kvraft::command::Op;
 use crate::state::Outcome;
@@ -62,6 +62,18 @@ impl Handle {
         let (done, is_done) = oneshot::channel();
         self.send(Input::Checkpoint(done))?;
         is_done.await.map_err(|_| Refusal::Stopped)
+    }
+
+    /// Hands the leadership to another voter; what becomes of it shows in who leads.
+    pub fn transfer_leader(&self, to: u64) -> Result<(), Refusal> {
+        self.send(Input::TransferLeader(to))
+    }
+
+    /// How far a peer's log has come, if this member leads and knows the peer.
+    pub async fn progress(&self, id: u64) -> Result<Option<Progress>, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Input::Progress(id, answer))?;
+        answered.await.map_err(|_| Refusal::Stopped)
     }
 
     fn send(&self, input: Input) -> Result<(), Refusal> {

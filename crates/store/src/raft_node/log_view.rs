@@ -3,30 +3,76 @@
 //! Entries stay until they are applied; with peers, a bounded tail longer, for those who lag.
 //! Whoever lags further behind gets a snapshot.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use raft::prelude::{ConfState, Entry, HardState, Snapshot};
+use raft::prelude::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError, util};
 
-use crate::state::Applied;
+use super::effects::Captured;
+use crate::state::{Applied, conf_of};
 
 /// Applied entries that a cluster of several members keeps for those who lag.
 const KEPT_ENTRIES: u64 = 5_000;
+/// A captured state that nobody came for is let go of after so many ticks.
+const CAPTURED_TICKS: u32 = 50;
 
-#[derive(Debug)]
 pub struct LogView {
     hard_state: HardState,
     conf: ConfState,
     /// The entry before the first one here.
     before: Applied,
     entries: VecDeque<Entry>,
+    /// A peer lags behind the entries here; Raft asks again later.
+    wants_snapshot: Cell<bool>,
+    captured: Option<(Arc<Captured>, u32)>,
 }
 
 impl LogView {
     pub fn new(applied: Applied, conf: ConfState, hard_state: HardState, entries: Vec<Entry>) -> LogView {
         let first = entries.first().map_or(applied.index + 1, |e| e.index);
         assert_eq!(first, applied.index + 1, "the log continues the checkpoint");
-        LogView { hard_state, conf, before: applied, entries: entries.into() }
+        LogView {
+            hard_state,
+            conf,
+            before: applied,
+            entries: entries.into(),
+            wants_snapshot: Cell::new(false),
+            captured: None,
+        }
+    }
+
+    pub fn set_conf(&mut self, conf: ConfState) {
+        self.conf = conf;
+    }
+
+    /// A snapshot takes the place of everything here.
+    pub fn restore(&mut self, metadata: &SnapshotMetadata) {
+        self.before = Applied { index: metadata.index, term: metadata.term };
+        self.entries.clear();
+        self.conf = metadata.conf_state.clone().unwrap_or_default();
+    }
+
+    pub fn wants_snapshot(&self) -> bool {
+        self.wants_snapshot.get()
+    }
+
+    pub fn set_captured(&mut self, captured: Captured) {
+        self.wants_snapshot.set(false);
+        self.captured = Some((Arc::new(captured), 0));
+    }
+
+    pub fn captured(&self) -> Option<Arc<Captured>> {
+        self.captured.as_ref().map(|(captured, _)| captured.clone())
+    }
+
+    /// A tick has passed.
+    pub fn age(&mut self) {
+        if let Some((_, age)) = &mut self.captured {
+            *age += 1;
+        }
+        self.captured.take_if(|(_, age)| *age > CAPTURED_TICKS);
     }
 
     pub fn set_hard_state(&mut self, hard_state: HardState) {
@@ -109,9 +155,24 @@ impl Storage for LogView {
         Ok(self.last())
     }
 
-    /// Asked for only on behalf of a peer that needs one; a cluster of one has none.
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// Asked for on behalf of a peer that lags behind the entries here. The state is captured after Raft was driven,
+    /// not in the middle of it.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let captured = self.captured.as_ref().map(|(captured, _)| &captured.head);
+        match captured.filter(|head| head.applied_index >= request_index.max(self.before.index)) {
+            Some(head) => {
+                let metadata = SnapshotMetadata {
+                    conf_state: Some(conf_of(head)),
+                    index: head.applied_index,
+                    term: head.applied_term,
+                };
+                Ok(Snapshot { metadata: Some(metadata), ..Snapshot::default() })
+            }
+            None => {
+                self.wants_snapshot.set(true);
+                Err(StorageError::SnapshotTemporarilyUnavailable.into())
+            }
+        }
     }
 }
 

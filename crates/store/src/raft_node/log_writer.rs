@@ -6,22 +6,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use raft::prelude::{Entry, HardState};
-use raftlog::{Mark, Record, Wal};
+use raftlog::{Record, Wal};
 
 use super::core::Input;
+use super::effects::Write;
 use crate::metrics::Durations;
 
 /// A batch is not made larger than this by what waits behind it.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 /// A sync that takes longer is said in the log.
 const SLOW_SYNC_MS: u128 = 1_000;
-
-pub enum Write {
-    /// Entries and state of the ready `number`.
-    Append { number: u64, entries: Vec<Entry>, hard_state: Option<HardState> },
-    /// Everything up to here is in a durable checkpoint.
-    Cut(Mark),
-}
 
 pub struct LogWriter {
     pub wal: Wal,
@@ -43,7 +37,7 @@ impl LogWriter {
         while let Ok(first) = self.writes.recv() {
             let mut records = Vec::new();
             let mut newest = None;
-            let mut cut = None;
+            let mut last = None;
             let mut bytes = 0;
             let mut next = Some(first);
             while let Some(write) = next {
@@ -54,7 +48,11 @@ impl LogWriter {
                         records.extend(hard_state.as_ref().map(state_record));
                         newest = Some(number);
                     }
-                    Write::Cut(mark) => cut = Some(mark),
+                    // Both end the batch: they speak of what was written before them.
+                    Write::Cut(_) | Write::Jump(_) => {
+                        last = Some(write);
+                        break;
+                    }
                 }
                 next = (bytes < MAX_BATCH_BYTES).then(|| self.writes.try_recv().ok()).flatten();
             }
@@ -63,9 +61,16 @@ impl LogWriter {
                 // Without a raft thread the next `recv` ends this one.
                 let _ = self.inputs.send(Input::Persisted { number });
             }
-            if let Some(mark) = cut {
-                let removed = self.wal.cut(mark)?;
-                tracing::debug!(index = mark.index, removed, "the log was cut behind a checkpoint");
+            match last {
+                Some(Write::Cut(mark)) => {
+                    let removed = self.wal.cut(mark)?;
+                    tracing::debug!(index = mark.index, removed, "the log was cut behind a checkpoint");
+                }
+                Some(Write::Jump(mark)) => {
+                    self.wal.jump(mark)?;
+                    tracing::debug!(index = mark.index, "the log begins anew behind a snapshot");
+                }
+                _ => {}
             }
         }
         Ok(())

@@ -1,31 +1,39 @@
-//! The Raft node: one thread owns the state machine and applies, one writes the log, one
-//! writes checkpoints.
+//! The Raft member.
 //!
 //! ```text
-//!            proposals, reads                 batches                    durable
-//! services ------------------> raft thread -----------> log thread ---------------+
-//!     ^                         |      ^                                          |
-//!     |      answers, events    |      +------------------------------------------+
-//!     +-------------------------+ applies
+//!                 proposals, reads                 batches                    durable
+//! services, peers ----------------> raft thread -----------> log thread ---------------+
+//!     ^                              |      ^                                          |
+//!     |   answers, events, messages  |      +------------------------------------------+
+//!     +------------------------------+ applies
 //! ```
 //!
 //! While the log thread waits for the disk, the raft thread goes on: it appends what arrives
-//! meanwhile (that is the next batch, one sync for all of it) and answers reads, which
-//! therefore never wait for a sync.
+//! meanwhile (that is the next batch, one sync for all of it), sends it to the peers, who
+//! write it at the same time, and answers reads, which therefore never wait for a sync.
+//!
+//! [`core`] decides and knows no thread; [`node`] runs it on threads.
 //!
 //! Invariants
 //! - A command is answered after it was applied, applied after it was committed, committed
 //!   after a quorum's logs synced it.
+//! - A message that promises something leaves once what it promises is durable.
 //! - Only the raft thread changes [`State`](crate::state::State).
 //! - The log is cut only behind a checkpoint that is durable.
 
 mod apply;
 mod checkpointer;
 mod core;
+mod effects;
 mod handle;
 mod log_view;
 mod log_writer;
+mod node;
+mod propose;
+mod ready;
 
-pub use core::{Config, start};
-pub use handle::{Handle, Threads};
+pub use core::{Config, Input};
+pub use effects::Outgoing;
+pub use handle::{Answer, Handle, Threads};
 pub use log_view::LogView;
+pub use node::{Outbound, Parts, inputs, start};

@@ -7,9 +7,7 @@ use tonic::{Extensions, Request};
 use super::Context;
 use crate::auth::{Asker, Caller, Error};
 use crate::error::Refusal;
-use crate::pb::kvraft::command::Op;
 use crate::server::CommonName;
-use crate::state::Outcome;
 use crate::token::{Simple, Tokens};
 
 /// Where clients put their token; the first is what etcd's own do.
@@ -48,10 +46,10 @@ impl Context {
     }
 
     /// Lets a request in that only who has the role `root` may make.
-    pub async fn admit_admin<T>(&self, request: Request<T>) -> Result<T, Refusal> {
+    pub async fn admit_admin<T>(&self, request: Request<T>) -> Result<(Asker, T), Refusal> {
         let (asker, request) = self.admit(request).await?;
         self.shared.state.read().auth.guard(&asker).admin()?;
-        Ok(request)
+        Ok((asker, request))
     }
 
     /// As [`Context::admit`], for what comes by a stream that is open already.
@@ -85,10 +83,5 @@ impl Context {
         }
         let user = tokens.user(token, Instant::now()).ok_or(Error::InvalidToken)?;
         Ok(self.caller(user))
-    }
-
-    /// Puts a command through the log, to be applied if the asker may do what it does.
-    pub async fn propose(&self, asker: Asker, op: Op) -> Result<Outcome, Refusal> {
-        self.node.propose(asker.sign(op)).await
     }
 }

@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::Context;
 use super::access::Credentials;
-use crate::auth::{Effect, Error, Guard};
+use crate::auth::{Asker, Effect, Error, Guard};
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::{self, auth_change::Change, command::Op as Command};
@@ -38,7 +38,7 @@ impl Auth {
         read: impl FnOnce(&State, &T, Header) -> Result<A, Error>,
     ) -> Result<A, Status> {
         let (asker, r) = self.0.admit(r).await?;
-        self.0.node.read_index().await?;
+        self.0.read_index().await?;
         let state = self.0.shared.state.read();
         permitted(state.auth.guard(&asker), &r)?;
         let header = Some(self.0.shared.header(state.kv.revision()));
@@ -46,7 +46,7 @@ impl Auth {
     }
 
     async fn authenticate(&self, r: pb::AuthenticateRequest) -> Result<pb::AuthenticateResponse, Status> {
-        self.0.node.read_index().await?;
+        self.0.read_index().await?;
         for _ in 0..MAX_ATTEMPTS {
             let (hash, revision) = {
                 let state = self.0.shared.state.read();
@@ -69,7 +69,7 @@ impl Auth {
     async fn assign(&self, user: &str, revision: u64) -> Result<String, Refusal> {
         let authenticate = kvraft::Authenticate { user: user.to_owned(), token: Simple::draw(), revision };
         let change = kvraft::AuthChange { change: Some(Change::Authenticate(authenticate)) };
-        match self.0.node.propose(Command::Auth(change)).await? {
+        match self.0.propose(Asker::Nobody, Command::Auth(change)).await? {
             Outcome::Auth(Effect::Assigned { token, .. }) => Ok(token),
             _ => unreachable!("to authenticate assigns a token"),
         }
@@ -97,7 +97,7 @@ impl Auth {
     /// Hashes for who is going to be permitted: others could keep the processors busy.
     async fn hash<T>(&self, r: &Request<T>, password: String) -> Result<String, Status> {
         let asker = self.0.identify(&Credentials::of(r)).await?;
-        self.0.node.read_index().await?;
+        self.0.read_index().await?;
         self.0.shared.state.read().auth.guard(&asker).admin()?;
         self.0.shared.gate.hash(password).await
     }

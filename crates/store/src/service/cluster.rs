@@ -1,52 +1,147 @@
-//! Who is a member. The membership of this version is fixed at one.
+//! Who is a member, and changing it: checked here, so that the asker learns why not, then put through the log.
 
 use tonic::{Request, Response, Status};
+use url::Url;
 
 use super::Context;
+use crate::auth::Asker;
 use crate::error::Refusal;
+use crate::members;
 use crate::pb::etcdserverpb as pb;
+use crate::pb::kvraft::command::Op;
+use crate::pb::kvraft::{MemberChange, member_change::Kind};
+use crate::state::Outcome;
 
 const SERVICE: &str = "etcdserverpb.Cluster";
+/// A learner may be promoted when it has nine tenths of the leader's log; etcd's measure.
+const READY_TENTHS: u64 = 9;
 
 pub struct Cluster(pub Context);
+
+type Members = Vec<pb::Member>;
 
 impl Cluster {
     async fn list(&self, r: Request<pb::MemberListRequest>) -> Result<pb::MemberListResponse, Status> {
         let (_, r) = self.0.admit(r).await?;
         if r.linearizable {
-            self.0.node.read_index().await?;
+            self.0.read_index().await?;
         }
-        let state = self.0.shared.state.read();
-        Ok(pb::MemberListResponse {
-            header: Some(self.0.shared.header(state.kv.revision())),
-            members: state.members.values().cloned().collect(),
-        })
+        let members = self.0.shared.state.read().member_list();
+        Ok(pb::MemberListResponse { header: self.0.shared.header_now(), members })
     }
 
-    /// Why a member is not changed.
-    async fn refuse<A, T>(&self, r: Request<T>, id: impl FnOnce(&T) -> u64) -> Result<A, Status> {
-        let id = id(&self.0.admit_admin(r).await?);
-        let known = self.0.shared.state.read().members.contains_key(&id);
-        Err(if known { fixed() } else { Refusal::MemberNotFound.into() })
+    async fn add(&self, r: Request<pb::MemberAddRequest>) -> Result<pb::MemberAddResponse, Status> {
+        let (asker, r) = self.0.admit_admin(r).await?;
+        let peer_ur_ls = peer_urls(&r.peer_ur_ls)?;
+        let nonce: u64 = rand::random();
+        let id = members::id(&[peer_ur_ls.concat().as_bytes(), &nonce.to_be_bytes()]);
+        let member = pb::Member { id, peer_ur_ls, is_learner: r.is_learner, ..pb::Member::default() };
+        let members = change(&self.0, asker, Kind::Add, member.clone()).await?;
+        Ok(pb::MemberAddResponse { header: self.0.shared.header_now(), member: Some(member), members })
+    }
+
+    async fn remove(&self, r: Request<pb::MemberRemoveRequest>) -> Result<pb::MemberRemoveResponse, Status> {
+        let (asker, r) = self.0.admit_admin(r).await?;
+        let member = pb::Member { id: r.id, ..pb::Member::default() };
+        let members = change(&self.0, asker, Kind::Remove, member).await?;
+        Ok(pb::MemberRemoveResponse { header: self.0.shared.header_now(), members })
+    }
+
+    async fn update(&self, r: Request<pb::MemberUpdateRequest>) -> Result<pb::MemberUpdateResponse, Status> {
+        let (asker, r) = self.0.admit_admin(r).await?;
+        let member = pb::Member { id: r.id, peer_ur_ls: peer_urls(&r.peer_ur_ls)?, ..pb::Member::default() };
+        members::check_update(&self.0.shared.state.read(), &member)?;
+        let members = listed(self.0.propose(asker, Op::MemberUpdate(member)).await?);
+        Ok(pb::MemberUpdateResponse { header: self.0.shared.header_now(), members })
+    }
+
+    async fn promote(&self, r: Request<pb::MemberPromoteRequest>) -> Result<pb::MemberPromoteResponse, Status> {
+        let (asker, r) = self.0.admit_admin(r).await?;
+        let members = match self.0.leading_peer()? {
+            None => promote(&self.0, asker, r.id).await?,
+            Some(mut leader) => leader.promote(r.id).await?.members,
+        };
+        Ok(pb::MemberPromoteResponse { header: self.0.shared.header_now(), members })
     }
 }
 
-fn fixed() -> Status {
-    Status::unimplemented("kube-store: the membership of a cluster of one cannot be changed")
+/// At the leader, who knows how far the learner has come.
+pub async fn promote(context: &Context, asker: Asker, id: u64) -> Result<Members, Refusal> {
+    let member = pb::Member { id, ..pb::Member::default() };
+    members::check(&context.shared.state.read(), &wanted(Kind::Promote, member.clone()))?;
+    let progress = context.node.progress(id).await?.ok_or(Refusal::LearnerNotReady)?;
+    if progress.matched.saturating_mul(10) < progress.leader.saturating_mul(READY_TENTHS) {
+        return Err(Refusal::LearnerNotReady);
+    }
+    change(context, asker, Kind::Promote, member).await
+}
+
+fn wanted(kind: Kind, member: pb::Member) -> MemberChange {
+    MemberChange { kind: kind.into(), member: Some(member) }
+}
+
+async fn change(context: &Context, asker: Asker, kind: Kind, member: pb::Member) -> Result<Members, Refusal> {
+    let wanted = wanted(kind, member);
+    {
+        let state = context.shared.state.read();
+        members::check(&state, &wanted)?;
+        if context.limits.strict_reconfig_check {
+            members::keeps_quorum(&state, &wanted)?;
+        }
+    }
+    if context.limits.strict_reconfig_check && !is_healthy(context, &wanted) {
+        return Err(Refusal::Unhealthy);
+    }
+    Ok(listed(context.propose(asker, Op::MemberChange(wanted)).await?))
+}
+
+/// Adding or removing a voter while others are away could leave nobody to decide anything. Who is away itself may go.
+fn is_healthy(context: &Context, wanted: &MemberChange) -> bool {
+    let id = wanted.member.as_ref().map_or(0, |m| m.id);
+    let is_voter = wanted.member.as_ref().is_some_and(|m| !m.is_learner);
+    let up = |id: u64| id == context.shared.member_id || context.peers.is_connected(id);
+    let voters: Vec<u64> =
+        context.shared.state.read().members.values().filter(|m| !m.is_learner).map(|m| m.id).collect();
+    match wanted.kind() {
+        Kind::Add if is_voter => voters.iter().all(|id| up(*id)),
+        Kind::Remove if voters.contains(&id) && up(id) => {
+            let left = voters.iter().filter(|other| **other != id);
+            let alive = left.clone().filter(|id| up(**id)).count();
+            alive > left.count() / 2
+        }
+        _ => true,
+    }
+}
+
+fn listed(outcome: Outcome) -> Members {
+    match outcome {
+        Outcome::Members(members) => members,
+        _ => unreachable!("a change of members answers with the members"),
+    }
+}
+
+fn peer_urls(urls: &[String]) -> Result<Vec<String>, Refusal> {
+    let good = |url: &String| Url::parse(url).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
+    if urls.is_empty() || !urls.iter().all(good) {
+        return Err(Refusal::BadMemberUrls);
+    }
+    let mut urls: Vec<String> = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+    urls.sort();
+    Ok(urls)
 }
 
 #[tonic::async_trait]
 impl pb::cluster_server::Cluster for Cluster {
     async fn member_add(&self, r: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {
-        let admitted = self.0.admit_admin(r).await.map_err(Status::from);
-        self.0.answer(SERVICE, "MemberAdd", admitted.and_then(|_| Err(fixed())))
+        let answer = self.add(r).await;
+        self.0.answer(SERVICE, "MemberAdd", answer)
     }
 
     async fn member_remove(
         &self,
         r: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        let answer = self.refuse(r, |r| r.id).await;
+        let answer = self.remove(r).await;
         self.0.answer(SERVICE, "MemberRemove", answer)
     }
 
@@ -54,7 +149,7 @@ impl pb::cluster_server::Cluster for Cluster {
         &self,
         r: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        let answer = self.refuse(r, |r| r.id).await;
+        let answer = self.update(r).await;
         self.0.answer(SERVICE, "MemberUpdate", answer)
     }
 
@@ -67,7 +162,7 @@ impl pb::cluster_server::Cluster for Cluster {
         &self,
         r: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        let answer = self.refuse(r, |r| r.id).await;
+        let answer = self.promote(r).await;
         self.0.answer(SERVICE, "MemberPromote", answer)
     }
 }

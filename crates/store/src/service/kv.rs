@@ -21,7 +21,7 @@ impl Kv {
         let (asker, r) = self.0.admit(r).await?;
         validate::range(&r)?;
         if !r.serializable {
-            self.0.node.read_index().await?;
+            self.0.read_index().await?;
         }
         let result = {
             let state = self.0.shared.state.read();
@@ -79,7 +79,7 @@ impl Kv {
     /// A transaction that writes nothing needs no log entry.
     async fn read_txn(&self, asker: &Asker, r: pb::TxnRequest) -> Result<pb::TxnResponse, Refusal> {
         if !serializable(&r) {
-            self.0.node.read_index().await?;
+            self.0.read_index().await?;
         }
         let state = self.0.shared.state.read();
         state.auth.guard(asker).txn(&r, state.kv.leases())?;

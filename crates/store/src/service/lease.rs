@@ -8,11 +8,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Context;
 use super::access::Credentials;
-use crate::auth::Asker;
-use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op as Command;
-use crate::shared::Shared;
 use crate::state::Outcome;
 
 const SERVICE: &str = "etcdserverpb.Lease";
@@ -54,7 +51,12 @@ impl Lease {
         r: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
         let (asker, r) = self.0.admit(r).await?;
-        self.0.node.read_index().await?;
+        self.0.read_index().await?;
+        // Only the leader knows when a lease ends.
+        let remaining = match self.0.leading_peer()? {
+            None => self.0.shared.lessor.remaining_seconds(r.id),
+            Some(mut leader) => Some(leader.remaining(r.id).await?.ttl),
+        };
         let state = self.0.shared.state.read();
         if r.keys {
             state.auth.guard(&asker).read_attached(state.kv.leases().get(r.id))?;
@@ -67,7 +69,7 @@ impl Lease {
         Ok(pb::LeaseTimeToLiveResponse {
             header,
             id: r.id,
-            ttl: self.0.shared.lessor.remaining_seconds(r.id).unwrap_or(lease.ttl_seconds),
+            ttl: remaining.unwrap_or(lease.ttl_seconds),
             granted_ttl: lease.ttl_seconds,
             keys: if r.keys { lease.keys.iter().cloned().collect() } else { Vec::new() },
         })
@@ -75,7 +77,7 @@ impl Lease {
 
     async fn leases(&self, r: Request<pb::LeaseLeasesRequest>) -> Result<pb::LeaseLeasesResponse, Status> {
         let (asker, _) = self.0.admit(r).await?;
-        self.0.node.read_index().await?;
+        self.0.read_index().await?;
         let state = self.0.shared.state.read();
         let guard = state.auth.guard(&asker);
         for (_, lease) in state.kv.leases().iter() {
@@ -90,17 +92,24 @@ impl Lease {
 }
 
 /// A lease that is gone is answered with no TTL, not with an error: the stream serves others.
-fn renew(shared: &Shared, asker: &Asker, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
-    if shared.status.leader() != shared.member_id {
-        return Err(Refusal::NoLeader.into());
-    }
-    let state = shared.state.read();
-    state.auth.guard(asker).write_attached(state.kv.leases().get(id))?;
-    let ttl = state.kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds);
-    if ttl > 0 {
-        shared.lessor.renew(id, ttl);
-    }
-    Ok(pb::LeaseKeepAliveResponse { header: Some(shared.header(state.kv.revision())), id, ttl })
+async fn renew(context: &Context, credentials: &Credentials, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+    let asker = context.identify(credentials).await?;
+    let shared = &context.shared;
+    let ttl = {
+        let state = shared.state.read();
+        state.auth.guard(&asker).write_attached(state.kv.leases().get(id))?;
+        state.kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds)
+    };
+    let ttl = match context.leading_peer()? {
+        Some(mut leader) => leader.renew(id).await?.ttl,
+        None => {
+            if ttl > 0 {
+                shared.lessor.renew(id, ttl);
+            }
+            ttl
+        }
+    };
+    Ok(pb::LeaseKeepAliveResponse { header: shared.header_now(), id, ttl })
 }
 
 #[tonic::async_trait]
@@ -130,8 +139,7 @@ impl pb::lease_server::Lease for Lease {
             let stream = stream.clone();
             async move {
                 let (context, credentials) = &*stream;
-                let asker = context.identify(credentials).await?;
-                renew(&context.shared, &asker, r?.id)
+                renew(context, credentials, r?.id).await
             }
         });
         let stream: KeepAlives = Box::pin(renewed.take_until(drain.cancelled_owned()));

@@ -1,6 +1,7 @@
 //! Status, alarms, hashes, snapshots.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures::Stream;
 use prost::Message;
@@ -16,6 +17,9 @@ use crate::pb::kvraft::command::Op as Command;
 use crate::state::Outcome;
 
 const SERVICE: &str = "etcdserverpb.Maintenance";
+/// How long a transfer of the leadership may take; Raft itself gives up after one election timeout.
+const TRANSFER_ELECTIONS: u32 = 2;
+const TRANSFER_POLL: Duration = Duration::from_millis(5);
 const STORAGE_VERSION: &str = "3.6.0";
 
 pub struct Maintenance(pub Context);
@@ -67,6 +71,31 @@ impl Maintenance {
         };
         self.0.shared.complete(&mut response.header);
         Ok(response)
+    }
+
+    /// Returns once the other member leads.
+    async fn move_to(&self, target: u64) -> Result<(), Refusal> {
+        let shared = &self.0.shared;
+        if shared.status.leader() != shared.member_id {
+            return Err(Refusal::NotLeader);
+        }
+        if target == shared.member_id {
+            return Ok(());
+        }
+        let fit = shared.state.read().members.get(&target).is_some_and(|m| !m.is_learner);
+        if !fit {
+            return Err(Refusal::BadLeaderTransferee);
+        }
+        self.0.node.transfer_leader(target)?;
+        let deadline = tokio::time::Instant::now() + TRANSFER_ELECTIONS * self.0.limits.election_timeout;
+        let mut moved = tokio::time::interval(TRANSFER_POLL);
+        while shared.status.leader() != target {
+            if tokio::time::Instant::now() > deadline {
+                return Err(Refusal::LeaderTransferTimedOut);
+            }
+            moved.tick().await;
+        }
+        Ok(())
     }
 
     /// A checksum over every record up to a revision; equal on members with equal data.
@@ -133,7 +162,10 @@ impl pb::maintenance_server::Maintenance for Maintenance {
     }
 
     async fn hash_kv(&self, r: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
-        let answer = async { self.hash(self.0.admit_admin(r).await?.revision).await };
+        let answer = async {
+            let (_, r) = self.0.admit_admin(r).await?;
+            self.hash(r.revision).await
+        };
         let answer = answer.await;
         self.0.answer(SERVICE, "HashKV", answer)
     }
@@ -141,7 +173,7 @@ impl pb::maintenance_server::Maintenance for Maintenance {
     async fn snapshot(&self, r: Request<pb::SnapshotRequest>) -> Result<Response<Snapshots>, Status> {
         let answer = async {
             self.0.admit_admin(r).await?;
-            self.0.node.read_index().await?;
+            self.0.read_index().await?;
             Ok(snapshot_stream::stream(&self.0.shared))
         };
         let answer = answer.await;
@@ -150,10 +182,8 @@ impl pb::maintenance_server::Maintenance for Maintenance {
 
     async fn move_leader(&self, r: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {
         let answer = async {
-            // To itself is done already; there is nobody else.
-            if self.0.admit_admin(r).await?.target_id != self.0.shared.member_id {
-                return Err(Refusal::BadLeaderTransferee.into());
-            }
+            let (_, r) = self.0.admit_admin(r).await?;
+            self.move_to(r.target_id).await?;
             Ok(pb::MoveLeaderResponse { header: self.0.shared.header_now() })
         };
         let answer = answer.await;

@@ -9,6 +9,8 @@ mod maintenance;
 mod snapshot_stream;
 mod watch;
 
+pub use cluster::promote;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +22,9 @@ use crate::auth::Asker;
 use crate::config::{Config, GRPC_OVERHEAD_BYTES};
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
-use crate::raft_node::Handle;
+use crate::pb::kvraft::command::Op;
+use crate::peer::{PeerClient, Peers};
+use crate::raft_node::{Answer, Handle};
 use crate::shared::Shared;
 
 /// The bounds that every service keeps.
@@ -30,6 +34,8 @@ pub struct Limits {
     pub max_request_bytes: usize,
     pub quota_bytes: u64,
     pub progress_interval: Duration,
+    pub election_timeout: Duration,
+    pub strict_reconfig_check: bool,
 }
 
 impl From<&Config> for Limits {
@@ -39,6 +45,8 @@ impl From<&Config> for Limits {
             max_request_bytes: config.max_request_bytes,
             quota_bytes: config.quota_bytes,
             progress_interval: config.progress_interval,
+            election_timeout: config.tick * u32::try_from(config.election_ticks).unwrap_or(u32::MAX),
+            strict_reconfig_check: config.strict_reconfig_check,
         }
     }
 }
@@ -51,6 +59,7 @@ pub struct Context {
     pub limits: Limits,
     /// Cancelled when the server drains: streams end.
     pub drain: CancellationToken,
+    pub peers: Arc<Peers>,
 }
 
 impl Context {
@@ -63,6 +72,31 @@ impl Context {
         let code = answer.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
         self.shared.gauges.count(service, method, code);
         answer.map(Response::new)
+    }
+
+    /// A learner has no say, and may lag behind: it answers no more than what is asked of itself.
+    fn check_voter(&self) -> Result<(), Refusal> {
+        if self.shared.status.is_voter() { Ok(()) } else { Err(Refusal::NotForLearner) }
+    }
+
+    /// Puts a command through the log, to be applied if the asker may do what it does.
+    async fn propose(&self, asker: Asker, op: Op) -> Answer {
+        self.check_voter()?;
+        self.node.propose(asker.sign(op)).await
+    }
+
+    async fn read_index(&self) -> Result<(), Refusal> {
+        self.check_voter()?;
+        self.node.read_index().await
+    }
+
+    /// The leader, when it is another member.
+    fn leading_peer(&self) -> Result<Option<PeerClient>, Refusal> {
+        match self.shared.status.leader() {
+            0 => Err(Refusal::NoLeader),
+            leader if leader == self.shared.member_id => Ok(None),
+            leader => self.peers.client(leader).map(Some).ok_or(Refusal::NoLeader),
+        }
     }
 
     /// Refuses writes when the quota is used up. The first to notice raises the alarm.
@@ -82,7 +116,7 @@ impl Context {
             member_id: self.shared.member_id,
             alarm: pb::AlarmType::Nospace.into(),
         };
-        self.propose(Asker::Member, crate::pb::kvraft::command::Op::Alarm(alarm)).await?;
+        self.propose(Asker::Member, Op::Alarm(alarm)).await?;
         tracing::warn!(used, quota = self.limits.quota_bytes, "the quota is used up: alarm raised");
         Err(Refusal::NoSpace)
     }

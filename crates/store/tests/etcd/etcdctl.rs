@@ -59,7 +59,7 @@ fn everything_an_operator_types() {
     check(&format!("lease keep-alive --once {lease}"), "", "keepalived with TTL(600)");
     check(&format!("lease revoke {lease}"), "", "revoked");
     check(&format!("lease timetolive {lease}"), "", "already expired");
-    check("member list", "", "started, default, http://localhost:2380");
+    check("member list", "", &format!("started, default, {}", server.peer_url()));
     check("endpoint health", "", "is healthy");
     check("endpoint status -w json", "", r#""version":"3.6"#);
     check("endpoint hashkv", "", &format!("127.0.0.1:{}, ", server.port));

@@ -20,9 +20,11 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Server {
     pub dir: tempfile::TempDir,
     pub port: u16,
+    pub peer_port: u16,
     pub metrics_port: u16,
     flags: Vec<String>,
     child: Option<Child>,
+    lines: Option<Receiver<String>>,
 }
 
 /// A port that nobody is given twice, from below those that the kernel gives to clients. Other
@@ -72,17 +74,36 @@ fn write_certificate(dir: &Path, file: &str, common_name: Option<&str>, issuer: 
 
 impl Server {
     pub fn start(flags: &[&str]) -> Server {
+        let mut server = Server::new(flags);
+        server.restart();
+        server
+    }
+
+    /// Not started yet.
+    pub fn new(flags: &[&str]) -> Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
         write_certificates(dir.path());
-        let mut server = Server {
+        Server {
             dir,
             port: free_port(),
+            peer_port: free_port(),
             metrics_port: free_port(),
             flags: flags.iter().map(ToString::to_string).collect(),
             child: None,
-        };
-        server.restart();
-        server
+            lines: None,
+        }
+    }
+
+    pub fn add_flags(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(ToString::to_string));
+    }
+
+    pub fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    pub fn client_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -91,10 +112,12 @@ impl Server {
 
     pub fn command(&self) -> Command {
         let client = format!("https://127.0.0.1:{}", self.port);
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let mut command = Command::new(env!("CARGO_BIN_EXE_kube-store"));
         command
             .args(["--data-dir".as_ref(), self.path("data").as_os_str()])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--listen-metrics-urls", &format!("http://127.0.0.1:{}", self.metrics_port)])
             .args(["--cert-file".as_ref(), self.path("tls.crt").as_os_str()])
             .args(["--key-file".as_ref(), self.path("tls.key").as_os_str()])
@@ -106,17 +129,40 @@ impl Server {
 
     /// Starts the process on the data that is there and waits until it serves.
     pub fn restart(&mut self) {
+        self.launch();
+        self.await_line("ready to serve client requests");
+    }
+
+    /// Starts the process on the data that is there.
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "stopped before");
         let mut child = self.command().stderr(Stdio::piped()).spawn().expect("the binary was built");
-        let lines = lines(child.stderr.take().expect("piped"));
+        self.lines = Some(lines(child.stderr.take().expect("piped")));
         self.child = Some(child);
+    }
+
+    /// Waits until the log says so.
+    pub fn await_line(&mut self, words: &str) {
+        let lines = self.lines.as_ref().expect("launched");
         let mut log = String::new();
-        while !log.contains("ready to serve client requests") {
+        while !log.contains(words) {
             let line = lines.recv_timeout(DEADLINE);
-            log.push_str(&line.unwrap_or_else(|_| panic!("the server did not come up:\n{log}")));
+            log.push_str(&line.unwrap_or_else(|_| panic!("the server does not say {words:?}:\n{log}")));
             log.push('\n');
         }
         // The reader goes on draining the log, so that the server never blocks on it.
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn await_end(&mut self) -> std::process::ExitStatus {
+        let status = self.child().wait().expect("a child");
+        self.child = None;
+        status
+    }
+
+    /// Whether the process still runs.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     fn child(&mut self) -> &mut Child {

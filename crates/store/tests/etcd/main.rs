@@ -3,10 +3,13 @@
 
 mod auth;
 mod auth_etcdctl;
+mod cluster;
 mod crash;
 mod etcdctl;
 mod harness;
+mod history;
 mod kv;
 mod lease;
+mod recorder;
 mod setup;
 mod watch;

@@ -20,7 +20,8 @@ pub fn a_daemon_that_cannot_start_is_named(c: &Cluster) -> anyhow::Result<()> {
     let host = server.trim_start_matches("https://").split(':').next().context("a host")?.to_owned();
     let taken = std::net::TcpListener::bind((host.as_str(), 10259))?;
     let failure = format!("{:#}", c.xtask_up(&[]).err().context("up did not notice")?);
-    contains(&failure, &["kube-scheduler ended", "log/kube-scheduler.log", "Address already in use"])?;
+    let step = "FAIL start controllers and scheduler";
+    contains(&failure, &[step, "kube-scheduler ended", "log/kube-scheduler.log", "Address already in use"])?;
     drop(taken);
     c.xtask_up(&[]).map(drop)
 }

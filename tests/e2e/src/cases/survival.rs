@@ -167,3 +167,41 @@ pub fn daemons_stop_when_asked_and_hand_over_their_leases(c: &Cluster) -> anyhow
     }
     Ok(())
 }
+
+/// What somebody else writes over a pod's status, a controller of nodes among them, is put right again.
+pub fn a_status_written_over_is_put_right(c: &Cluster) -> anyhow::Result<()> {
+    c.apply(&client("truth"))?;
+    c.k("wait pod/truth --for=condition=Ready --timeout=60s")?;
+    let ip = c.k("get pod truth -o jsonpath={.status.podIP}")?;
+    let lie = r#"{"status":{"phase":"Pending","podIP":"1.2.3.4","conditions":[{"type":"Ready","status":"False"}]}}"#;
+    c.kubectl(&["patch", "pod", "truth", "--subresource=status", "--type=strategic", "-p", lie])?;
+    let seen = r#"{.status.phase} {.status.podIP} {.status.conditions[?(@.type=="Ready")].status}"#;
+    let mut args = vec!["get", "pod", "truth"];
+    let path = format!("-o=jsonpath={seen}");
+    args.push(&path);
+    eventually(PATIENCE, || {
+        let now = c.kubectl(&args)?;
+        ensure!(now == format!("Running {ip} True"), "it is {now:?}");
+        Ok(())
+    })?;
+    c.k("delete pod truth --now").map(drop)
+}
+
+/// A runtime that is gone for a moment takes no endpoint with it, nor a container.
+pub fn containers_outlive_their_runtime(c: &Cluster) -> anyhow::Result<()> {
+    c.apply(&web("runtime", 2))?;
+    c.k("rollout status deployment/runtime --timeout=60s")?;
+    let ids = "-o=jsonpath={range .items[*]}{.status.containerStatuses[*].containerID} {end}";
+    let before = c.kubectl(&["get", "pods", "-l", "app=runtime", ids])?;
+    for node in ["node-1", "node-2"] {
+        c.kill(&format!("{node}.containerd"))?;
+    }
+    c.xtask_up(&[])?;
+    c.k("wait node --all --for=condition=Ready --timeout=60s")?;
+    c.await_json("deployment runtime", "{.status.readyReplicas}", "2")?;
+    ensure!(c.kubectl(&["get", "pods", "-l", "app=runtime", ids])? == before, "containers were restarted");
+    // And it works: another pod starts.
+    c.k("scale deployment runtime --replicas=3")?;
+    c.await_json("deployment runtime", "{.status.readyReplicas}", "3")?;
+    c.k("delete deployment runtime").map(drop)
+}

@@ -107,6 +107,15 @@ spec:
     c.await_json("jobs", "{.items}", "[]")
 }
 
+/// A Job that leaves its pods behind leaves no finalizer on them.
+pub fn pods_left_behind_by_their_job_can_go(c: &Cluster) -> anyhow::Result<()> {
+    c.k("create job left --image=busybox:1.36 -- sleep 300")?;
+    c.await_json("job left", "{.status.active}", "1")?;
+    c.k("delete job left --cascade=orphan")?;
+    c.await_json("pods -l batch.kubernetes.io/job-name=left", "{.items[*].metadata.finalizers}", "")?;
+    c.k("delete pods -l batch.kubernetes.io/job-name=left --now --timeout=60s").map(drop)
+}
+
 pub fn owners_take_their_dependents_along(c: &Cluster) -> anyhow::Result<()> {
     c.apply(&web("owner", 1))?;
     c.k("rollout status deployment/owner --timeout=60s")?;

@@ -1,0 +1,157 @@
+//! The stream of Raft's messages to one peer: what has gathered is one batch; lost, it is opened again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use raft::prelude::Message;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::client::PeerClient;
+use super::hello::REMOVED;
+use super::wire;
+use crate::pb::etcdserverpb as pb;
+use crate::pb::kvraft::MessageBatch;
+use crate::raft_node::Input;
+
+/// Batches waiting for a slow peer; Raft resends what is dropped beyond.
+const MAX_QUEUED: usize = 4_096;
+/// Batches handed to the connection and not taken by it yet.
+const MAX_UNSENT: usize = 4;
+pub const MAX_BATCH_BYTES: usize = 4 << 20;
+const RETRY: Duration = Duration::from_millis(100);
+/// The same failure is said again after so many tries.
+const SAY_EVERY: u32 = 100;
+
+pub struct Link {
+    pub urls: Vec<String>,
+    pub channel: Channel,
+    queue: mpsc::Sender<Vec<Message>>,
+    connected: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Link {
+    /// Needs a runtime.
+    pub fn start(
+        member: &pb::Member,
+        channel: Channel,
+        client: PeerClient,
+        inputs: Sender<Input>,
+        removed: CancellationToken,
+    ) -> Link {
+        let (queue, queued) = mpsc::channel(MAX_QUEUED);
+        let connected = Arc::new(AtomicBool::new(false));
+        let runner = Runner { client, inputs, removed, connected: connected.clone(), failures: 0 };
+        let task = tokio::spawn(runner.run(queued));
+        Link { urls: member.peer_ur_ls.clone(), channel, queue, connected, task }
+    }
+
+    /// False when the peer does not keep up.
+    pub fn send(&self, messages: Vec<Message>) -> bool {
+        self.queue.try_send(messages).is_ok()
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Runner {
+    client: PeerClient,
+    inputs: Sender<Input>,
+    removed: CancellationToken,
+    connected: Arc<AtomicBool>,
+    failures: u32,
+}
+
+impl Runner {
+    async fn run(mut self, mut queued: mpsc::Receiver<Vec<Message>>) {
+        loop {
+            let ended = self.stream(&mut queued).await;
+            self.connected.store(false, Ordering::Relaxed);
+            let _ = self.inputs.send(Input::Unreachable(self.client.to));
+            match ended {
+                Ok(()) => return,
+                Err(status) if status.code() == Code::PermissionDenied && status.message() == REMOVED => {
+                    tracing::error!("{REMOVED}");
+                    return self.removed.cancel();
+                }
+                Err(status) => self.failed(&status),
+            }
+            // What is older than the connection is of no use to the peer any more.
+            while queued.try_recv().is_ok() {}
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn failed(&mut self, status: &Status) {
+        if self.failures.is_multiple_of(SAY_EVERY) {
+            let peer = format!("{:x}", self.client.to);
+            tracing::warn!(peer, why = status.message(), "lost the connection to a peer; trying again");
+        }
+        self.failures += 1;
+    }
+
+    /// Until the connection ends, or the link does.
+    async fn stream(&mut self, queued: &mut mpsc::Receiver<Vec<Message>>) -> Result<(), Status> {
+        let (batches, receiver) = mpsc::channel(MAX_UNSENT);
+        let mut client = self.client.clone();
+        let mut began = false;
+        let mut call = Box::pin(async move { client.messages(ReceiverStream::new(receiver)).await });
+        loop {
+            let messages = tokio::select! {
+                ended = &mut call => {
+                    return Err(ended.err().unwrap_or_else(|| Status::unavailable("the peer ended the connection")));
+                }
+                messages = queued.recv() => match messages {
+                    Some(messages) => messages,
+                    None => return Ok(()),
+                },
+            };
+            let batch = batch(messages, queued);
+            if std::mem::replace(&mut began, true) && batches.capacity() == MAX_UNSENT {
+                self.up();
+            }
+            tokio::select! {
+                ended = &mut call => {
+                    return Err(ended.err().unwrap_or_else(|| Status::unavailable("the peer ended the connection")));
+                }
+                // When nobody takes it any more, the call has ended and says so.
+                _ = batches.send(batch) => {}
+            }
+        }
+    }
+
+    /// The connection takes what it is given.
+    fn up(&mut self) {
+        if !self.connected.swap(true, Ordering::Relaxed) {
+            tracing::info!(peer = format!("{:x}", self.client.to), "connected to a peer");
+            self.failures = 0;
+        }
+    }
+}
+
+fn batch(first: Vec<Message>, queued: &mut mpsc::Receiver<Vec<Message>>) -> MessageBatch {
+    let mut batch = MessageBatch::default();
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some(messages) = next {
+        bytes += messages.iter().flat_map(|m| &m.entries).map(|e| e.data.len()).sum::<usize>();
+        batch.messages.extend(messages.into_iter().map(wire::to_wire));
+        next = (bytes < MAX_BATCH_BYTES).then(|| queued.try_recv().ok()).flatten();
+    }
+    batch
+}

@@ -1,0 +1,116 @@
+//! The peers' port.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use tokio_stream::StreamExt;
+use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::hello::{Hello, REMOVED};
+use super::link::MAX_BATCH_BYTES;
+use super::{snapshots, wire};
+use crate::auth::Asker;
+use crate::error::Refusal;
+use crate::pb::kvraft::peer_server::{Peer, PeerServer};
+use crate::pb::kvraft::{
+    Empty, MembersResponse, MessageBatch, PromoteRequest, RenewRequest, RenewResponse, SnapshotPiece,
+};
+use crate::raft_node::Input;
+use crate::service::{Context, promote};
+use crate::shared::Shared;
+
+/// A batch is not ended in the middle of a message.
+const MAX_DECODED_BYTES: usize = 16 * MAX_BATCH_BYTES;
+
+pub fn routes(hello: Hello, context: &Context, inputs: Sender<Input>) -> Routes {
+    let service = Service { hello, context: context.clone(), shared: context.shared.clone(), inputs };
+    Routes::new(PeerServer::new(service).max_decoding_message_size(MAX_DECODED_BYTES))
+}
+
+struct Service {
+    hello: Hello,
+    context: Context,
+    shared: Arc<Shared>,
+    inputs: Sender<Input>,
+}
+
+impl Service {
+    fn check(&self, metadata: &MetadataMap) -> Result<u64, Status> {
+        let checked = self.hello.check(metadata, |id| self.shared.state.read().removed.contains(&id));
+        if let Err(refusal) = &checked {
+            tracing::warn!(why = refusal.message(), "refused a peer");
+        }
+        checked
+    }
+
+    fn input(&self, input: Input) -> Result<(), Status> {
+        self.inputs.send(input).map_err(|_| Refusal::Stopped.into())
+    }
+
+    fn leads(&self) -> Result<(), Status> {
+        if self.shared.status.leader() == self.shared.member_id { Ok(()) } else { Err(Refusal::NotLeader.into()) }
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for Service {
+    async fn messages(&self, r: Request<Streaming<MessageBatch>>) -> Result<Response<Empty>, Status> {
+        let from = self.check(r.metadata())?;
+        let mut batches = r.into_inner();
+        let drain = self.context.drain.clone();
+        loop {
+            let batch = tokio::select! {
+                batch = batches.next() => batch,
+                () = drain.cancelled() => return Err(Refusal::Stopped.into()),
+            };
+            let Some(batch) = batch else { return Ok(Response::new(Empty {})) };
+            if self.context.peers.is_gone(from) {
+                return Err(Status::permission_denied(REMOVED));
+            }
+            let messages = batch?.messages.into_iter().filter_map(wire::from_wire).collect();
+            self.input(Input::Messages(messages))?;
+        }
+    }
+
+    async fn snapshot(&self, r: Request<Streaming<SnapshotPiece>>) -> Result<Response<Empty>, Status> {
+        self.check(r.metadata())?;
+        let input = snapshots::receive(r.into_inner()).await?;
+        self.input(input)?;
+        Ok(Response::new(Empty {}))
+    }
+
+    /// The caller may not know the cluster yet.
+    async fn members(&self, _: Request<Empty>) -> Result<Response<MembersResponse>, Status> {
+        let state = self.shared.state.read();
+        let members = state.member_list();
+        Ok(Response::new(MembersResponse { cluster_id: self.shared.cluster_id, members }))
+    }
+
+    async fn renew(&self, r: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        self.check(r.metadata())?;
+        self.leads()?;
+        let id = r.get_ref().id;
+        let ttl = self.shared.state.read().kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds);
+        if ttl > 0 {
+            self.shared.lessor.renew(id, ttl);
+        }
+        Ok(Response::new(RenewResponse { ttl }))
+    }
+
+    async fn remaining(&self, r: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        self.check(r.metadata())?;
+        self.leads()?;
+        let ttl = self.shared.lessor.remaining_seconds(r.get_ref().id).unwrap_or(0);
+        Ok(Response::new(RenewResponse { ttl }))
+    }
+
+    async fn promote(&self, r: Request<PromoteRequest>) -> Result<Response<MembersResponse>, Status> {
+        self.check(r.metadata())?;
+        self.leads()?;
+        // The member that was asked has looked at who asks.
+        let members = promote(&self.context, Asker::Member, r.get_ref().id).await?;
+        Ok(Response::new(MembersResponse { cluster_id: self.shared.cluster_id, members }))
+    }
+}

@@ -1,0 +1,52 @@
+//! What a member wants done. Writes are carried out in order; messages may leave before the writes beside them are
+//! durable, the core has kept back those that may not.
+
+use std::sync::Arc;
+
+use mvcc::{Changes, KeyValue, Revision};
+use raft::prelude::{Entry, HardState, Message};
+use raftlog::Mark;
+
+use crate::pb::etcdserverpb as pb;
+use crate::pb::kvraft::Head;
+
+pub enum Write {
+    /// Entries and state of the ready `number`.
+    Append { number: u64, entries: Vec<Entry>, hard_state: Option<HardState> },
+    /// Everything up to here is in a durable checkpoint.
+    Cut(Mark),
+    /// A durable checkpoint took the place of everything written so far.
+    Jump(Mark),
+}
+
+/// A checkpoint to be written.
+pub struct Job {
+    pub head: Head,
+    pub changes: Changes,
+    /// The changes are the whole state: what an earlier checkpoint held goes.
+    pub whole: bool,
+}
+
+/// The state for a peer that lags too far behind, with the message that announces it.
+pub struct Outgoing {
+    pub message: Message,
+    pub captured: Arc<Captured>,
+}
+
+/// The whole state as of one entry.
+pub struct Captured {
+    pub head: Head,
+    pub records: Vec<(Revision, Arc<KeyValue>)>,
+}
+
+#[derive(Default)]
+pub struct Effects {
+    pub writes: Vec<Write>,
+    pub messages: Vec<Message>,
+    pub snapshots: Vec<Outgoing>,
+    pub jobs: Vec<Job>,
+    /// The members as they are now, when they have changed.
+    pub members: Option<Vec<pb::Member>>,
+    /// This member was removed from its cluster.
+    pub removed: bool,
+}

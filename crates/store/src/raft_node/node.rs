@@ -1,0 +1,171 @@
+//! The member on threads: one drives the core and applies, one writes the log, one writes checkpoints.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use raft::prelude::Message;
+use tokio_util::sync::CancellationToken;
+
+use super::checkpointer;
+use super::core::{Config, Core, Input};
+use super::effects::{Job, Outgoing, Write};
+use super::handle::{Handle, Threads};
+use super::log_writer::LogWriter;
+use crate::checkpoint::Checkpoint;
+use crate::pb::etcdserverpb as pb;
+use crate::shared::Shared;
+
+/// Inputs taken before the state machine is driven.
+const MAX_INPUTS: usize = 1_024;
+/// A removed member stays so long, for its peers to hear from it that it was removed.
+const REMOVED_GRACE: Duration = Duration::from_secs(1);
+
+/// The way to the peers. Nothing here waits.
+pub trait Outbound: Send {
+    fn send(&self, messages: Vec<Message>);
+    fn send_snapshot(&self, outgoing: Outgoing);
+    fn set_members(&self, members: &[pb::Member]);
+    /// This member is none any more.
+    fn set_removed(&self);
+}
+
+/// The queue into the raft thread; made first, because the peers' messages need it too.
+pub fn inputs() -> (Sender<Input>, Receiver<Input>) {
+    channel()
+}
+
+pub struct Parts {
+    pub config: Config,
+    pub tick: Duration,
+    pub shared: Arc<Shared>,
+    pub wal: raftlog::Wal,
+    pub recovered: raftlog::Recovered,
+    pub checkpoint: Box<dyn Checkpoint>,
+    pub peers: Box<dyn Outbound>,
+    /// Cancelled when the node cannot or may not go on.
+    pub failed: CancellationToken,
+}
+
+/// Starts the node's threads on a log and a checkpoint that were opened and belong together.
+pub fn start(parts: Parts, (inputs_tx, inputs): (Sender<Input>, Receiver<Input>)) -> Result<(Handle, Threads)> {
+    let Parts { config, tick, shared, wal, recovered, checkpoint, peers, failed } = parts;
+    let (writes, writes_rx) = channel();
+    let (jobs, jobs_rx) = channel();
+    let core = Core::new(config, shared.clone(), recovered, rand::random())?;
+    let next_tick = Instant::now() + tick;
+    let node = Node { core, inputs, writes, jobs, peers, failed, tick, next_tick, removed_at: None };
+    let syncs = shared.gauges.syncs.clone();
+    let writer = LogWriter { wal, writes: writes_rx, inputs: inputs_tx.clone(), syncs };
+    let checkpoint_inputs = inputs_tx.clone();
+    let gauges = shared.gauges.clone();
+    let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
+        spawned.with_context(|| format!("cannot start the {name} thread"))
+    };
+    let threads = vec![
+        spawn("raft", Box::new(move || node.run()))?,
+        spawn("log", Box::new(move || writer.run()))?,
+        spawn("checkpoint", Box::new(move || checkpointer::run(checkpoint, &jobs_rx, &checkpoint_inputs, &gauges)))?,
+    ];
+    Ok((Handle::new(inputs_tx.clone()), Threads { inputs: inputs_tx, threads }))
+}
+
+struct Node {
+    core: Core,
+    inputs: Receiver<Input>,
+    writes: Sender<Write>,
+    jobs: Sender<Job>,
+    peers: Box<dyn Outbound>,
+    failed: CancellationToken,
+    tick: Duration,
+    next_tick: Instant,
+    removed_at: Option<Instant>,
+}
+
+impl Node {
+    fn run(mut self) {
+        if let Err(error) = self.drive() {
+            tracing::error!(error = format!("{error:#}"), "the store cannot go on");
+            self.core.set_failed();
+        }
+        self.failed.cancel();
+    }
+
+    fn drive(&mut self) -> Result<()> {
+        self.core.begin()?;
+        loop {
+            let done = self.core.drive()?;
+            self.carry_out()?;
+            if self.removed_at.is_some_and(|at| at.elapsed() > REMOVED_GRACE) {
+                self.peers.set_removed();
+                return Ok(());
+            }
+            if done {
+                return Ok(());
+            }
+            self.take_inputs()?;
+        }
+    }
+
+    fn carry_out(&mut self) -> Result<()> {
+        let effects = std::mem::take(&mut self.core.effects);
+        if let Some(members) = effects.members {
+            self.peers.set_members(&members);
+        }
+        // Messages first: peers write while this member does.
+        if !effects.messages.is_empty() {
+            self.peers.send(effects.messages);
+        }
+        effects.snapshots.into_iter().for_each(|outgoing| self.peers.send_snapshot(outgoing));
+        for write in effects.writes {
+            self.writes.send(write).ok().context("the log thread is gone")?;
+        }
+        for job in effects.jobs {
+            // If the checkpoint thread is gone it has said why.
+            let _ = self.jobs.send(job);
+        }
+        if effects.removed && self.removed_at.is_none() {
+            tracing::warn!("this member was removed from its cluster; it stops");
+            self.removed_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Waits for one input and takes what else has arrived.
+    fn take_inputs(&mut self) -> Result<()> {
+        match self.next_input() {
+            Some(input) => self.core.take(input)?,
+            None => return Ok(()),
+        }
+        for _ in 0..MAX_INPUTS {
+            match self.inputs.try_recv() {
+                Ok(input) => self.core.take(input)?,
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// With peers, time passes in ticks.
+    fn next_input(&mut self) -> Option<Input> {
+        if self.core.alone() {
+            return Some(self.inputs.recv().unwrap_or(Input::Stop));
+        }
+        let left = self.next_tick.saturating_duration_since(Instant::now());
+        let input = match self.inputs.recv_timeout(left) {
+            Ok(input) => Some(input),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Input::Stop),
+        };
+        let now = Instant::now();
+        if self.next_tick <= now {
+            self.core.tick();
+            // Ticks that were slept through are not made up for: the peers' time has not passed faster either.
+            self.next_tick = now + self.tick;
+        }
+        input
+    }
+}

@@ -1,0 +1,191 @@
+//! What Raft has ready: entries to write, messages to send, commands to apply, snapshots to install.
+
+use anyhow::{Context, Result};
+use raft::StateRole;
+use raft::prelude::{Entry, HardState, Message, MessageType, Ready};
+use raftlog::Mark;
+
+use super::core::{Core, Read, context_id};
+use super::effects::{Captured, Job, Outgoing, Write};
+use crate::error::Refusal;
+use crate::state::Applied;
+
+/// What waits until the checkpoint of a snapshot is durable.
+pub struct Install {
+    mark: Mark,
+    number: u64,
+    entries: Vec<Entry>,
+    hard_state: Option<HardState>,
+}
+
+impl Core {
+    pub(super) fn handle_ready(&mut self) -> Result<()> {
+        while self.installing.is_none() && self.node.has_ready() {
+            if self.is_checkpointing() && self.node.snap().is_some() {
+                // One checkpoint after the other.
+                return Ok(());
+            }
+            let ready = self.node.ready();
+            self.handle_one(ready)?;
+        }
+        self.arrived_snapshot = None;
+        self.capture_if_wanted();
+        self.shared.status.set_raft(&self.node.raft);
+        Ok(())
+    }
+
+    fn handle_one(&mut self, mut ready: Ready) -> Result<()> {
+        let number = ready.number();
+        self.newest = number;
+        if let Some((role, leader)) = ready.ss().map(|ss| (ss.raft_state, ss.leader_id)) {
+            self.role_changed(role, leader);
+        }
+        for state in ready.take_read_states() {
+            let id = context_id(&state.request_ctx);
+            let asked = id.and_then(|id| self.asked.remove(&id));
+            let waiting = asked.map(|(_, waiting)| waiting).unwrap_or_default();
+            self.reads.push(Read { index: state.index, waiting });
+        }
+        self.send(ready.take_messages());
+        let promises = ready.take_persisted_messages();
+        let snapshot = Some(ready.snapshot()).filter(|s| !s.is_empty()).and_then(|s| s.metadata.clone());
+        let entries = ready.take_entries();
+        let hard_state = ready.hs().cloned();
+        let committed = ready.take_committed_entries();
+        let must_sync = ready.must_sync();
+        let view = self.node.mut_store();
+        if let Some(metadata) = &snapshot {
+            view.restore(metadata);
+        }
+        view.append(&entries);
+        if let Some(state) = &hard_state {
+            view.set_hard_state(state.clone());
+        }
+        self.node.advance_append_async(ready);
+        if !promises.is_empty() {
+            self.held.push_back((number, promises));
+        }
+        match snapshot {
+            Some(metadata) => {
+                let mark = Mark { index: metadata.index, term: metadata.term };
+                self.written = number;
+                return self.install(Install { mark, number, entries, hard_state });
+            }
+            None if must_sync => {
+                self.effects.writes.push(Write::Append { number, entries, hard_state });
+                self.written = number;
+            }
+            None if self.persisted == self.written => {
+                // Nothing to sync and nothing under way: Raft may forget about it at once.
+                self.node.on_persist_ready(number);
+                self.release_held();
+            }
+            None => {}
+        }
+        self.apply(committed)
+    }
+
+    /// Everything that this promises is durable.
+    pub(super) fn release_held(&mut self) {
+        let durable = if self.persisted == self.written { self.newest } else { self.persisted };
+        while self.held.front().is_some_and(|(number, _)| *number <= durable) {
+            let (_, messages) = self.held.pop_front().expect("looked at above");
+            self.send(messages);
+        }
+    }
+
+    fn send(&mut self, messages: Vec<Message>) {
+        for message in messages {
+            if message.msg_type() != MessageType::MsgSnapshot {
+                self.effects.messages.push(message);
+                continue;
+            }
+            match self.node.store().captured() {
+                Some(captured) => self.effects.snapshots.push(Outgoing { captured, message }),
+                None => self.node.report_snapshot(message.to, raft::SnapshotStatus::Failure),
+            }
+        }
+    }
+
+    /// Raft was refused a snapshot because there was none yet; the next time there is.
+    fn capture_if_wanted(&mut self) {
+        let view = self.node.mut_store();
+        if !view.wants_snapshot() {
+            return;
+        }
+        let state = self.shared.state.read();
+        view.set_captured(Captured { head: state.head(), records: state.kv.records() });
+    }
+
+    /// The snapshot's state takes the place of this member's at once; it is promised once its checkpoint is durable.
+    fn install(&mut self, install: Install) -> Result<()> {
+        let arrived = self.arrived_snapshot.take().filter(|(mark, _)| *mark == install.mark);
+        let (_, state) = arrived.context("Raft took a snapshot that has not arrived")?;
+        let head = state.head();
+        let changes = mvcc::Changes { written: state.kv.records(), ..mvcc::Changes::default() };
+        let revision = state.kv.revision();
+        tracing::info!(index = install.mark.index, revision, "installing a snapshot from the leader");
+        self.effects.members = Some(state.members.values().cloned().collect());
+        {
+            let mut current = self.shared.state.write();
+            *current = *state;
+            self.shared.gate.adopt(&current.auth);
+        }
+        self.unapplied = Some((install.number, install.mark.index));
+        self.shared.hub.jump(revision);
+        // Whether their commands are part of the snapshot nobody can tell.
+        for (_, proposal) in self.pending.drain() {
+            let _ = proposal.answer.send(Err(Refusal::TimedOut));
+        }
+        self.begin_install(install, Job { head, changes, whole: true });
+        Ok(())
+    }
+
+    pub(super) fn installed(&mut self, install: Install) {
+        let Install { mark, number, entries, hard_state } = install;
+        self.effects.writes.push(Write::Jump(mark));
+        self.effects.writes.push(Write::Append { number, entries, hard_state });
+    }
+
+    fn role_changed(&mut self, role: StateRole, leader: u64) {
+        let term = self.node.raft.term;
+        let leader_text = format!("{leader:x}");
+        tracing::info!(?role, leader = leader_text, term, "role in the cluster changed");
+        if leader != raft::INVALID_ID && leader != self.shared.status.leader() {
+            self.shared.status.leader_changed();
+        }
+        if role == StateRole::Leader {
+            self.shared.lessor.promote(self.shared.state.read().kv.leases());
+            return;
+        }
+        self.shared.lessor.demote();
+        if leader == self.shared.status.leader() {
+            return;
+        }
+        // What was on its way to the leader that was may be lost, or may still happen.
+        for (_, proposal) in self.pending.drain() {
+            let _ = proposal.answer.send(Err(Refusal::LeaderChanged));
+        }
+        for (_, (_, waiting)) in self.asked.drain() {
+            self.arrived_reads.extend(waiting);
+        }
+    }
+
+    pub(super) fn answer_reads(&mut self) {
+        if self.reads.is_empty() {
+            return;
+        }
+        let applied = self.shared.state.read().applied.index;
+        let (ready, waiting): (Vec<_>, Vec<_>) = self.reads.drain(..).partition(|r| r.index <= applied);
+        self.reads = waiting;
+        for reader in ready.into_iter().flat_map(|read| read.waiting) {
+            let _ = reader.send(());
+        }
+    }
+}
+
+impl From<Applied> for Mark {
+    fn from(applied: Applied) -> Mark {
+        Mark { index: applied.index, term: applied.term }
+    }
+}

@@ -1,0 +1,248 @@
+//! Three members: agreement, failover, catching up by entries and by snapshot, changes of members.
+
+use std::time::Duration;
+
+use etcd_client::{
+    Client, ConnectOptions, EventType, GetOptions, LeaseGrantOptions, MemberAddOptions, PutOptions, TlsOptions,
+};
+use tokio::time::timeout;
+
+use crate::harness::{DEADLINE, Server, refusal};
+
+/// More than the members keep for one who lags.
+const MANY: usize = 6_000;
+const AT_ONCE: usize = 50;
+
+struct Cluster {
+    servers: Vec<Server>,
+}
+
+impl Cluster {
+    fn start(flags: &[&str]) -> Cluster {
+        let mut servers: Vec<Server> = (0..3).map(|_| Server::new(flags)).collect();
+        let names: Vec<String> =
+            servers.iter().enumerate().map(|(n, server)| format!("m{n}={}", server.peer_url())).collect();
+        let initial = names.join(",");
+        for (n, server) in servers.iter_mut().enumerate() {
+            server.add_flags(&["--name", &format!("m{n}"), "--initial-cluster", &initial]);
+        }
+        // Members share one authority for their clients: any client may talk to any of them.
+        for n in 1..servers.len() {
+            for file in ["ca.crt", "tls.crt", "tls.key"] {
+                std::fs::copy(servers[0].path(file), servers[n].path(file)).expect("writable");
+            }
+        }
+        servers.iter_mut().for_each(Server::launch);
+        servers.iter_mut().for_each(|server| server.await_line("ready to serve client requests"));
+        Cluster { servers }
+    }
+
+    /// A client of one member only.
+    async fn client(&self, n: usize) -> Client {
+        self.servers[n].client().await
+    }
+
+    /// A client of every member that runs.
+    async fn any(&self) -> Client {
+        let ca = std::fs::read(self.servers[0].path("ca.crt")).expect("written at the start");
+        let tls = TlsOptions::new()
+            .ca_certificate(etcd_client::Certificate::from_pem(ca))
+            .domain_name("localhost")
+            .identity(self.servers[0].identity());
+        let urls: Vec<String> = self.servers.iter().filter(|s| s.runs()).map(Server::client_url).collect();
+        Client::connect(urls, Some(ConnectOptions::new().with_tls(tls))).await.expect("valid endpoints")
+    }
+
+    async fn leader(&self) -> usize {
+        for n in (0..self.servers.len()).cycle() {
+            if !self.servers[n].runs() {
+                continue;
+            }
+            let status = timeout(Duration::from_secs(2), self.client(n).await.status()).await;
+            let Ok(Ok(status)) = status else { continue };
+            let header = status.header().expect("always");
+            if status.leader() != 0 && status.leader() == header.member_id() {
+                return n;
+            }
+        }
+        unreachable!("the loop has no end")
+    }
+
+    async fn a_follower(&self) -> usize {
+        let leader = timeout(DEADLINE, self.leader()).await.expect("a leader is elected");
+        (leader + 1) % self.servers.len()
+    }
+}
+
+/// Retries what a change of leaders may refuse.
+async fn put_surely(client: &mut Client, key: &str, value: &str) {
+    let trying = async {
+        while client.put(key, value, None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(DEADLINE, trying).await.expect("a quorum takes the write");
+}
+
+async fn value(client: &mut Client, key: &str, serializable: bool) -> Option<String> {
+    let options = if serializable { GetOptions::new().with_serializable() } else { GetOptions::new() };
+    let answer = client.get(key, Some(options)).await.expect("readable");
+    answer.kvs().first().map(|kv| kv.value_str().expect("text").to_owned())
+}
+
+async fn await_value(client: &mut Client, key: &str, expected: &str) {
+    let waiting = async {
+        while value(client, key, true).await.as_deref() != Some(expected) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("{key} does not become {expected}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_agree_and_survive_their_leader() {
+    let mut cluster = Cluster::start(&[]);
+    let follower = cluster.a_follower().await;
+    let mut client = cluster.client(follower).await;
+    // Through a follower: written, read at once everywhere, watched.
+    let mut watch = client.watch("k", None).await.expect("watchable");
+    client.put("k", "one", None).await.expect("forwarded to the leader");
+    for n in 0..3 {
+        assert_eq!(value(&mut cluster.client(n).await, "k", false).await.as_deref(), Some("one"), "member {n}");
+    }
+    let event = async {
+        loop {
+            let response = watch.message().await.expect("open").expect("open");
+            if let Some(event) = response.events().first() {
+                return (event.event_type(), event.kv().expect("always").value().to_vec());
+            }
+        }
+    };
+    let event = timeout(DEADLINE, event).await.expect("the follower tells its watchers");
+    assert_eq!(event, (EventType::Put, b"one".to_vec()));
+    // A lease is renewed through a follower, and outlives the leader.
+    let lease = client.lease_grant(60, Some(LeaseGrantOptions::new())).await.expect("granted").id();
+    client.put("leased", "v", Some(PutOptions::new().with_lease(lease))).await.expect("attached");
+    let (mut keeper, mut kept) = client.lease_keep_alive(lease).await.expect("a stream");
+    keeper.keep_alive().await.expect("sent");
+    let answer = timeout(DEADLINE, kept.message()).await.expect("in time").expect("open").expect("open");
+    assert_eq!(answer.ttl(), 60);
+    assert!(client.lease_time_to_live(lease, None).await.expect("known").ttl() > 50);
+
+    let old = cluster.leader().await;
+    cluster.servers[old].kill();
+    let mut client = cluster.any().await;
+    put_surely(&mut client, "k", "two").await;
+    cluster.servers[old].restart();
+    let mut back = cluster.client(old).await;
+    assert_eq!(value(&mut back, "k", false).await.as_deref(), Some("two"));
+    assert_eq!(value(&mut back, "leased", false).await.as_deref(), Some("v"));
+    // Without a quorum nothing is written, and a member may still be asked for what it has.
+    let alone = cluster.a_follower().await;
+    for n in (0..3).filter(|n| *n != alone) {
+        cluster.servers[n].kill();
+    }
+    let mut client = cluster.client(alone).await;
+    assert_eq!(value(&mut client, "k", true).await.as_deref(), Some("two"));
+    let refused = refusal(client.put("k", "three", None).await);
+    assert_eq!(refused.0, i32::from(tonic::Code::Unavailable), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_lags_too_far_is_sent_a_snapshot() {
+    let mut cluster = Cluster::start(&["--snapshot-count", "1000"]);
+    let absent = cluster.a_follower().await;
+    cluster.servers[absent].kill();
+    let client = cluster.any().await;
+    for chunk in 0..MANY / AT_ONCE {
+        let mut puts = tokio::task::JoinSet::new();
+        for n in 0..AT_ONCE {
+            let mut client = client.clone();
+            puts.spawn(async move { client.put(format!("{n}"), format!("{chunk}"), None).await.map(drop) });
+        }
+        puts.join_all().await.into_iter().for_each(|put| put.expect("a quorum is there"));
+    }
+    cluster.servers[absent].launch();
+    cluster.servers[absent].await_line("installing a snapshot");
+    cluster.servers[absent].await_line("ready to serve client requests");
+    let last = format!("{}", MANY / AT_ONCE - 1);
+    let mut client = cluster.client(absent).await;
+    assert_eq!(value(&mut client, "7", false).await.as_ref(), Some(&last));
+    // And goes on from there, also after a crash.
+    put_surely(&mut cluster.any().await, "after", "snapshot").await;
+    await_value(&mut client, "after", "snapshot").await;
+    cluster.servers[absent].kill();
+    cluster.servers[absent].restart();
+    let mut client = cluster.client(absent).await;
+    assert_eq!(value(&mut client, "7", true).await.as_ref(), Some(&last));
+    assert_eq!(value(&mut client, "after", false).await.as_deref(), Some("snapshot"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_come_and_go() {
+    let mut cluster = Cluster::start(&[]);
+    put_surely(&mut cluster.any().await, "k", "v").await;
+    // A dead member is replaced: removed, and a new one joins as a learner and is promoted.
+    let dead = cluster.a_follower().await;
+    let mut dead_client = cluster.client(dead).await;
+    let dead_id = dead_client.status().await.expect("up").header().expect("always").member_id();
+    cluster.servers[dead].kill();
+    let mut client = cluster.any().await;
+    let removed = async {
+        while client.member_remove(dead_id).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(DEADLINE, removed).await.expect("the dead may go");
+    let unknown = refusal(client.member_remove(dead_id).await);
+    assert_eq!(unknown.1, "etcdserver: member not found");
+
+    let mut fresh = Server::new(&[]);
+    for file in ["ca.crt", "tls.crt", "tls.key"] {
+        std::fs::copy(cluster.servers[0].path(file), fresh.path(file)).expect("writable");
+    }
+    let learner = Some(MemberAddOptions::new().with_is_learner());
+    let added = client.member_add([fresh.peer_url()], learner).await.expect("added");
+    let id = added.member().expect("the new one").id();
+    let again = refusal(client.member_add([fresh.peer_url()], None).await);
+    assert_eq!(again.1, "etcdserver: Peer URLs already exists");
+    let others: Vec<String> =
+        (0..3).filter(|n| *n != dead).map(|n| format!("m{n}={}", cluster.servers[n].peer_url())).collect();
+    let initial = format!("{},fresh={}", others.join(","), fresh.peer_url());
+    fresh.add_flags(&["--name", "fresh", "--initial-cluster", &initial, "--initial-cluster-state", "existing"]);
+    fresh.launch();
+    fresh.await_line("ready to serve client requests");
+    let mut newcomer = fresh.client().await;
+    await_value(&mut newcomer, "k", "v").await;
+    let refused = refusal(newcomer.put("k", "w", None).await);
+    assert_eq!(refused.1, "etcdserver: rpc not supported for learner");
+    let promoted = async {
+        while client.member_promote(id).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(DEADLINE, promoted).await.expect("it has caught up");
+    put_surely(&mut newcomer, "k", "w").await;
+
+    // The leadership moves to whom it is told to, and a member that is removed stops.
+    let leader = timeout(DEADLINE, cluster.leader()).await.expect("a leader");
+    cluster.client(leader).await.move_leader(id).await.expect("moved");
+    assert_eq!(newcomer.status().await.expect("up").leader(), id);
+    let old_id = cluster.client(leader).await.status().await.expect("up").header().expect("always").member_id();
+    newcomer.member_remove(old_id).await.expect("removed");
+    assert!(!cluster.servers[leader].await_end().success(), "a removed member says that it cannot go on");
+    put_surely(&mut newcomer, "k", "x").await;
+    let members = newcomer.member_list().await.expect("listed");
+    assert_eq!(members.members().len(), 2);
+}
+
+#[tokio::test]
+async fn strangers_are_told_so() {
+    let cluster = Cluster::start(&[]);
+    let mut stranger = Server::new(&[]);
+    let initial = format!("default={},m0={}", stranger.peer_url(), cluster.servers[0].peer_url());
+    stranger.add_flags(&["--initial-cluster", &initial, "--initial-cluster-state", "existing"]);
+    stranger.launch();
+    stranger.await_line("the cluster does not know this member's peer URLs");
+    assert!(!stranger.await_end().success());
+}
