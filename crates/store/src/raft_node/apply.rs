@@ -138,3 +138,48 @@ fn decode(data: Vec<u8>) -> Result<Op> {
     });
     command.op.filter(|_| known).context("an entry of the log was written by a newer version")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Asker, Caller, Error, ROOT};
+    use crate::members::conf_change;
+    use crate::pb::etcdserverpb as pb;
+    use crate::pb::kvraft::{AuthChange, auth_change::Change};
+
+    fn secured() -> State {
+        let mut state = State::default();
+        let root = || ROOT.to_owned();
+        for change in [
+            Change::UserAdd(pb::AuthUserAddRequest { name: root(), ..Default::default() }),
+            Change::UserGrantRole(pb::AuthUserGrantRoleRequest { user: root(), role: root() }),
+            Change::UserAdd(pb::AuthUserAddRequest { name: "ann".to_owned(), ..Default::default() }),
+            Change::Enable(pb::AuthEnableRequest {}),
+        ] {
+            state.apply(Op::Auth(AuthChange { change: Some(change) })).expect("valid");
+        }
+        state
+    }
+
+    #[test]
+    fn a_change_of_members_is_judged_when_it_is_applied() {
+        let state = secured();
+        let user = |name: &str| Asker::User(Caller { user: name.to_owned(), revision: state.auth.revision() });
+        let wanted = MemberChange { kind: Kind::Add.into(), member: Some(pb::Member { id: 1, ..Default::default() }) };
+        let carried = |op: Op| {
+            let command = Command { op: Some(op) };
+            let change = ConfChange { context: command.encode_to_vec().into(), ..conf_change(&wanted) };
+            authorized(&change, &state)
+        };
+        let check = |asker: Asker, expected: Result<(), Error>| {
+            let asked = carried(asker.clone().sign(Op::MemberChange(wanted.clone())));
+            assert_eq!(asked, expected.map(|()| wanted.clone()).map_err(Refusal::Auth), "{asker:?}");
+        };
+        check(Asker::Nobody, Err(Error::UserEmpty));
+        check(user("ann"), Err(Error::PermissionDenied));
+        check(user(ROOT), Ok(()));
+        check(Asker::Member, Ok(()));
+        let other = user(ROOT).sign(Op::Compaction(pb::CompactionRequest::default()));
+        assert_eq!(carried(other), Err(Refusal::MemberNotFound));
+    }
+}

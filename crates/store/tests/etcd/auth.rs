@@ -12,23 +12,23 @@ use etcd_client::{
 use crate::harness::{DEADLINE, Server, refusal};
 use crate::watch::next;
 
-const INVALID_ARGUMENT: i32 = 3;
+pub const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;
 const FAILED_PRECONDITION: i32 = 9;
 const UNAUTHENTICATED: i32 = 16;
 
 /// Hashing is made cheap: what it costs is not tested.
-const CHEAP: [&str; 2] = ["--bcrypt-cost", "4"];
+pub const CHEAP: [&str; 2] = ["--bcrypt-cost", "4"];
 
-fn check<T: std::fmt::Debug>(answer: Result<T, etcd_client::Error>, code: i32, words: &str) {
+pub fn check<T: std::fmt::Debug>(answer: Result<T, etcd_client::Error>, code: i32, words: &str) {
     assert_eq!(refusal(answer), (code, format!("etcdserver: {words}")));
 }
 
-fn denied<T: std::fmt::Debug>(answer: Result<T, etcd_client::Error>) {
+pub fn denied<T: std::fmt::Debug>(answer: Result<T, etcd_client::Error>) {
     check(answer, PERMISSION_DENIED, "permission denied");
 }
 
-async fn add_users(client: &mut Client) {
+pub async fn add_users(client: &mut Client) {
     client.user_add("root", "root's", None).await.expect("a new user");
     client.user_grant_role("root", "root").await.expect("a role that is always there");
     client.user_add("ann", "ann's", None).await.expect("a new user");

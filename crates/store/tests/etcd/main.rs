@@ -2,6 +2,7 @@
 //! Debian's `etcdctl`.
 
 mod auth;
+mod auth_cluster;
 mod auth_etcdctl;
 mod cluster;
 mod crash;
