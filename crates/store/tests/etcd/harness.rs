@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use rcgen::{
@@ -145,8 +145,9 @@ impl Server {
     pub fn await_line(&mut self, words: &str) {
         let lines = self.lines.as_ref().expect("launched");
         let mut log = String::new();
+        let deadline = Instant::now() + DEADLINE;
         while !log.contains(words) {
-            let line = lines.recv_timeout(DEADLINE);
+            let line = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             log.push_str(&line.unwrap_or_else(|_| panic!("the server does not say {words:?}:\n{log}")));
             log.push('\n');
         }
