@@ -1,6 +1,11 @@
 //! Compiles the wire formats in `proto/` with protox, so that no `protoc` is needed for them.
 
-const PROTOS: [&str; 3] = ["etcd/api/mvccpb/kv.proto", "etcd/api/etcdserverpb/rpc.proto", "kvraft/kvraft.proto"];
+const PROTOS: [&str; 4] = [
+    "etcd/api/authpb/auth.proto",
+    "etcd/api/mvccpb/kv.proto",
+    "etcd/api/etcdserverpb/rpc.proto",
+    "kvraft/kvraft.proto",
+];
 const ROOT: &str = "../../proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

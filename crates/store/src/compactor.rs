@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval};
 
+use crate::auth::Asker;
 use crate::config::Compaction;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb::CompactionRequest;
@@ -57,7 +58,7 @@ async fn compact(revision: i64, shared: &Shared, node: &Handle) {
         return;
     }
     let request = CompactionRequest { revision, physical: false };
-    match node.propose(Op::Compaction(request)).await {
+    match node.propose(Asker::Member.sign(Op::Compaction(request))).await {
         Ok(_) => tracing::info!(revision, "compacted automatically"),
         Err(Refusal::Compacted) => {}
         Err(error) => tracing::warn!(revision, %error, "automatic compaction failed"),

@@ -10,6 +10,8 @@ use daemon::LogArgs;
 use serde::Deserialize;
 use url::Url;
 
+use crate::token;
+
 mod cluster;
 
 /// The etcd release whose API is answered; clients decide by it what they may use.
@@ -147,6 +149,16 @@ pub struct Settings {
     #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m")]
     #[serde(alias = "experimental-watch-progress-notify-interval")]
     pub watch_progress_notify_interval: String,
+    /// Tokens to give out: simple, or jwt with its options:
+    /// `jwt,pub-key=FILE,priv-key=FILE,sign-method=RS256,ttl=10m`
+    #[arg(long, default_value = "simple")]
+    pub auth_token: String,
+    /// Seconds after which a simple token that is not used is void
+    #[arg(long, default_value_t = 300)]
+    pub auth_token_ttl: u64,
+    /// Cost of hashing passwords with bcrypt, between 4 and 31
+    #[arg(long, default_value_t = 10)]
+    pub bcrypt_cost: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -212,6 +224,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     pub snapshot_count: u64,
     pub progress_interval: Duration,
+    pub tokens: token::Config,
+    pub bcrypt_cost: u32,
 }
 
 impl Flags {
@@ -261,6 +275,7 @@ impl Settings {
         ensure!(self.max_txn_ops > 0, "--max-txn-ops must be at least 1");
         ensure!(self.snapshot_count > 0, "--snapshot-count must be at least 1");
         ensure!((1..=64 << 20).contains(&self.max_request_bytes), "--max-request-bytes must be between 1 and 67108864");
+        ensure!((4..=31).contains(&self.bcrypt_cost), "--bcrypt-cost must be between 4 and 31");
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", self.name)));
         Ok(Config {
             data_dir,
@@ -280,6 +295,8 @@ impl Settings {
                 .with_context(|| {
                     format!("--watch-progress-notify-interval={} is no duration", self.watch_progress_notify_interval)
                 })?,
+            tokens: token::Config::parse(&self.auth_token, Duration::from_secs(self.auth_token_ttl))?,
+            bcrypt_cost: self.bcrypt_cost,
             clients,
             tls,
             quota_bytes,
@@ -351,7 +368,7 @@ fn tls_of_peers(settings: &Settings) -> Result<Option<Tls>> {
 }
 
 /// A duration as Go writes it: numbers with units, summed up.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 6] = [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
     let mut rest = text;
     let mut total = Duration::ZERO;
@@ -438,6 +455,8 @@ mod tests {
         check(&["--auto-compaction-mode", "revision", "--auto-compaction-retention", "5m"], Err("mode revision"));
         check(&["--watch-progress-notify-interval", "0s"], Err("is no duration"));
         check(&["--max-request-bytes", "0"], Err("--max-request-bytes"));
+        check(&["--bcrypt-cost", "3"], Err("--bcrypt-cost"));
+        check(&["--auth-token", "jwt"], Err("--auth-token=jwt"));
         check(&["--listen-peer-urls", "https://127.0.0.1:2380"], Err("needs --peer-cert-file"));
         check(&["--initial-cluster", "a=http://127.0.0.1:2380"], Err("couldn't find local name \"default\""));
         check(&["--initial-cluster", "default=http://127.0.0.1:1"], Err("--initial-advertise-peer-urls"));

@@ -2,6 +2,8 @@
 
 use tonic::{Code, Status};
 
+use crate::auth;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("etcdserver: key is not provided")]
@@ -68,15 +70,17 @@ pub enum Refusal {
     TimedOut,
     #[error("etcdserver: server stopped")]
     Stopped,
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
 }
 
 impl Refusal {
     fn code(self) -> Code {
         use Refusal::{
-            BadLeaderTransferee, BadMemberUrls, Compacted, DuplicateKey, EmptyKey, FutureRevision, InvalidSortOption,
-            KeyNotFound, LeaderChanged, LeaderTransferTimedOut, LearnerNotReady, LeaseExists, LeaseNotFound,
-            LeaseProvided, LeaseTtlTooLarge, MemberExists, MemberNotFound, MemberNotLearner, NoLeader, NoSpace,
-            NotEnoughStarted, NotForLearner, NotLeader, PeerUrlExists, RequestTooLarge, Stopped, TimedOut,
+            Auth, BadLeaderTransferee, BadMemberUrls, Compacted, DuplicateKey, EmptyKey, FutureRevision,
+            InvalidSortOption, KeyNotFound, LeaderChanged, LeaderTransferTimedOut, LearnerNotReady, LeaseExists,
+            LeaseNotFound, LeaseProvided, LeaseTtlTooLarge, MemberExists, MemberNotFound, MemberNotLearner, NoLeader,
+            NoSpace, NotEnoughStarted, NotForLearner, NotLeader, PeerUrlExists, RequestTooLarge, Stopped, TimedOut,
             TooManyLearners, TooManyOps, TooManyRequests, Unhealthy, ValueProvided,
         };
         match self {
@@ -90,13 +94,35 @@ impl Refusal {
             NoLeader | TimedOut | Stopped | Unhealthy | LeaderChanged | LeaderTransferTimedOut | NotForLearner => {
                 Code::Unavailable
             }
+            Auth(error) => auth_code(error),
         }
+    }
+}
+
+fn auth_code(error: auth::Error) -> Code {
+    use auth::Error::{
+        Failed, InvalidManagement, InvalidToken, NotEnabled, OldRevision, PermissionDenied, PermissionNotGiven,
+        PermissionNotGranted, RoleEmpty, RoleExists, RoleNotFound, RoleNotGranted, RootRoleNotExist, RootUserNotExist,
+        UserEmpty, UserExists, UserNotFound,
+    };
+    match error {
+        UserEmpty | RoleEmpty | Failed | PermissionNotGiven | InvalidManagement | OldRevision => Code::InvalidArgument,
+        RootUserNotExist | RootRoleNotExist | UserExists | UserNotFound | RoleExists | RoleNotFound
+        | RoleNotGranted | PermissionNotGranted | NotEnabled => Code::FailedPrecondition,
+        PermissionDenied => Code::PermissionDenied,
+        InvalidToken => Code::Unauthenticated,
     }
 }
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Status {
         Status::new(refusal.code(), refusal.to_string())
+    }
+}
+
+impl From<auth::Error> for Status {
+    fn from(error: auth::Error) -> Status {
+        Refusal::from(error).into()
     }
 }
 

@@ -10,14 +10,17 @@
 //!   only behind one that is durable.
 //! - A linearizable read sees every write that was answered before it came, and waits for no
 //!   disk.
+//! - What a client may do is decided by the users and roles as of the entry that does it.
 //! - A watch sees every event once, in order, whole transactions at a time.
 
+mod auth;
 mod checkpoint;
 mod compactor;
 pub mod config;
 mod convert;
 mod data_dir;
 mod error;
+mod gate;
 mod gather;
 mod hub;
 mod lessor;
@@ -32,6 +35,7 @@ mod service;
 mod shared;
 mod snapshot;
 mod state;
+mod token;
 mod validate;
 
 pub use data_dir::restore;

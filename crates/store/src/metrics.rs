@@ -145,6 +145,7 @@ impl Scrape {
                 "Total number of watch streams",
                 count(self.shared.hub.streams()),
             ),
+            ("etcd_debugging_auth_revision", "The current revision of auth store", signed(state.auth.revision())),
             ("etcd_debugging_lease_total", "Number of leases", count(kv.leases().len())),
             (
                 "etcd_mvcc_db_total_size_in_bytes",

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub mod authpb {
+    tonic::include_proto!("authpb");
+}
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");
 }

@@ -10,7 +10,9 @@ use http::StatusCode;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::task::JoinSet;
 
+use crate::auth::Asker;
 use crate::config::{Config, Endpoint, Tls};
+use crate::gate::Gate;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::MembersResponse;
 use crate::pb::kvraft::command::Op;
@@ -35,7 +37,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let clients = bind(&config.clients, client_tls.as_ref()).await?;
     let peer_port = bind(&config.peers, peer_tls.as_ref()).await?;
     let side = bind(&config.metrics, side_tls.as_ref()).await?;
-    let shared = Arc::new(Shared::new(opened.member_id, opened.state));
+    let shared =
+        Arc::new(Shared::new(opened.member_id, opened.state, Gate::new(config.tokens.clone(), config.bcrypt_cost)));
     let health = side_port(&shared, config.quota_bytes);
     let drain = CancellationToken::new();
     for Listener { listener, tls } in side {
@@ -137,7 +140,7 @@ async fn publish(config: &Config, context: &Context) -> Result<()> {
     loop {
         let published = match context.node.read_index().await {
             Ok(()) if context.shared.state.read().members.get(&member.id).is_some_and(known) => return Ok(()),
-            Ok(()) => context.node.propose(Op::Publish(member.clone())).await.map(drop),
+            Ok(()) => context.node.propose(Asker::Member.sign(Op::Publish(member.clone()))).await.map(drop),
             Err(refusal) => Err(refusal),
         };
         match published {
@@ -153,7 +156,7 @@ async fn publish(config: &Config, context: &Context) -> Result<()> {
 async fn expire(shared: Arc<Shared>, node: Handle) {
     loop {
         for id in shared.lessor.expired().await {
-            let revoked = node.propose(Op::LeaseRevoke(pb::LeaseRevokeRequest { id })).await;
+            let revoked = node.propose(Asker::Member.sign(Op::LeaseRevoke(pb::LeaseRevokeRequest { id }))).await;
             match revoked {
                 Ok(_) => tracing::debug!(id, "lease expired"),
                 Err(crate::error::Refusal::LeaseNotFound) => {}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -107,40 +108,60 @@ async fn accept(
 async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     match acceptor {
-        None => Ok(Connection(Box::pin(Gather::new(stream)))),
-        Some(acceptor) => Ok(Connection(Box::pin(Gather::new(acceptor.accept(stream).await?)))),
+        None => Ok(Connection { io: Box::pin(Gather::new(stream)), name: None }),
+        Some(acceptor) => {
+            let stream = acceptor.accept(stream).await?;
+            let name = stream.get_ref().1.peer_certificates().and_then(common_name);
+            Ok(Connection { io: Box::pin(Gather::new(stream)), name })
+        }
     }
+}
+
+/// The name in a client's certificate, which the handshake has verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommonName(pub Arc<str>);
+
+fn common_name(chain: &[CertificateDer<'_>]) -> Option<CommonName> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+    // Of several the last one, as in Go.
+    let name = certificate.subject().iter_common_name().last()?.as_str().ok()?;
+    (!name.is_empty()).then(|| CommonName(name.into()))
 }
 
 trait Io: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 
 /// A connection with its handshake behind it.
-struct Connection(Pin<Box<dyn Io>>);
+struct Connection {
+    io: Pin<Box<dyn Io>>,
+    name: Option<CommonName>,
+}
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Option<CommonName>;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Option<CommonName> {
+        self.name.clone()
+    }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_read(cx, buf)
+        self.io.as_mut().poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.as_mut().poll_write(cx, buf)
+        self.io.as_mut().poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_flush(cx)
+        self.io.as_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_shutdown(cx)
+        self.io.as_mut().poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -148,10 +169,10 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.0.as_mut().poll_write_vectored(cx, bufs)
+        self.io.as_mut().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::RwLock;
 use raft::Raft;
 
+use crate::gate::Gate;
 use crate::hub::Hub;
 use crate::lessor::Lessor;
 use crate::metrics::Gauges;
@@ -19,13 +20,16 @@ pub struct Shared {
     pub state: RwLock<State>,
     pub hub: Hub,
     pub lessor: Lessor,
+    pub gate: Gate,
     pub status: Status,
     pub gauges: Arc<Gauges>,
 }
 
 impl Shared {
-    pub fn new(member_id: u64, state: State) -> Shared {
+    pub fn new(member_id: u64, state: State, gate: Gate) -> Shared {
+        gate.adopt(&state.auth);
         Shared {
+            gate,
             cluster_id: state.cluster_id,
             member_id,
             hub: Hub::new(state.kv.revision()),

@@ -1,4 +1,4 @@
-//! The replicated state: the key space, the members and the alarms, changed by commands of
+//! The replicated state: the key space, the members, the alarms and who may do what, changed by commands of
 //! the log and by nothing else.
 //!
 //! Applying is deterministic: no clock, no randomness, no configuration of this member.
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use mvcc::{KeyValue, Revision};
 use raft::prelude::ConfState;
 
+use crate::auth::{self, Asker, Effect};
 use crate::convert;
 use crate::error::Refusal;
 use crate::members;
@@ -39,6 +40,7 @@ pub struct State {
     pub removed: BTreeSet<u64>,
     /// Member and alarm type.
     pub alarms: BTreeSet<(u64, i32)>,
+    pub auth: auth::Store,
     pub conf: ConfState,
     pub applied: Applied,
 }
@@ -54,6 +56,7 @@ pub enum Outcome {
     LeaseRevoke(pb::LeaseRevokeResponse),
     Alarm(pb::AlarmResponse),
     Published,
+    Auth(Effect),
     Members(Vec<pb::Member>),
 }
 
@@ -75,7 +78,10 @@ impl State {
         self.members.values().cloned().collect()
     }
 
+    /// Applies a command if whoever asks may do what it does.
     pub fn apply(&mut self, op: Op) -> Result<Outcome, Refusal> {
+        let (asker, op) = auth::attribution(op);
+        self.authorize(&asker, &op)?;
         Ok(match op {
             Op::Put(r) => Outcome::Put(convert::put_response(&self.kv.put(convert::put(own_put(r)))?)),
             Op::DeleteRange(r) => {
@@ -96,6 +102,8 @@ impl State {
                 }
                 Outcome::Published
             }
+            Op::Auth(change) => Outcome::Auth(self.change_auth(change)?),
+            Op::Attributed(_) => unreachable!("only plain commands are signed"),
             Op::MemberUpdate(member) => {
                 members::check_update(self, &member)?;
                 let known = self.members.get_mut(&member.id).ok_or(Refusal::MemberNotFound)?;
@@ -105,6 +113,31 @@ impl State {
             // Such a command is the context of a change of Raft's configuration, which is applied with Raft.
             Op::MemberChange(_) => return Err(Refusal::MemberNotFound),
         })
+    }
+
+    /// Whether an asker may do what a command does. [`State::apply`] asks by itself; changes of Raft's configuration
+    /// are not applied by it.
+    pub fn authorize(&self, asker: &Asker, op: &Op) -> Result<(), auth::Error> {
+        let guard = self.auth.guard(asker);
+        let leases = self.kv.leases();
+        match op {
+            Op::Put(r) => guard.put(r, leases),
+            Op::DeleteRange(r) => guard.delete(r),
+            Op::Txn(r) => guard.txn(r, leases),
+            Op::LeaseGrant(_) => guard.identified(),
+            Op::LeaseRevoke(r) => guard.write_attached(leases.get(r.id)),
+            // The history is everybody's, and an alarm stops everybody.
+            Op::Compaction(_) | Op::Alarm(_) => guard.admin(),
+            Op::MemberUpdate(_) | Op::MemberChange(_) => guard.admin(),
+            Op::Auth(change) => change.change.as_ref().map_or(Ok(()), |change| guard.change(change)),
+            // What members say of themselves.
+            Op::Publish(_) | Op::Attributed(_) => Ok(()),
+        }
+    }
+
+    fn change_auth(&mut self, change: kvraft::AuthChange) -> Result<Effect, auth::Error> {
+        let change = change.change.expect("whoever decoded the command looked inside");
+        self.auth.apply(change, self.applied.index)
     }
 
     fn header(&self) -> Option<pb::ResponseHeader> {
@@ -164,6 +197,7 @@ impl State {
             alarms: alarms.collect(),
             leases: leases.collect(),
             removed: self.removed.iter().copied().collect(),
+            auth: Some(self.auth.head()),
         }
     }
 
@@ -178,6 +212,7 @@ impl State {
             cluster_id: head.cluster_id,
             kv: mvcc::Store::restore(head.revision, head.compact_revision, leases, records)?,
             members: head.members.into_iter().map(|m| (m.id, m)).collect(),
+            auth: auth::Store::restore(head.auth),
             alarms: head.alarms.into_iter().map(|a| (a.member_id, a.alarm)).collect(),
             applied: Applied { index: head.applied_index, term: head.applied_term },
         })
@@ -218,4 +253,75 @@ fn own_txn(mut r: pb::TxnRequest) -> pb::TxnRequest {
         });
     }
     r
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Caller, Error, ROOT};
+    use kvraft::auth_change::Change;
+    use prost::Message;
+
+    fn secured() -> State {
+        let mut state = State::default();
+        state.members.insert(1, pb::Member { id: 1, ..Default::default() });
+        let root = || ROOT.to_owned();
+        for change in [
+            Change::UserAdd(pb::AuthUserAddRequest { name: root(), ..Default::default() }),
+            Change::UserGrantRole(pb::AuthUserGrantRoleRequest { user: root(), role: root() }),
+            Change::UserAdd(pb::AuthUserAddRequest { name: "ann".to_owned(), ..Default::default() }),
+            Change::Enable(pb::AuthEnableRequest {}),
+        ] {
+            state.apply(Op::Auth(kvraft::AuthChange { change: Some(change) })).expect("valid");
+        }
+        state
+    }
+
+    /// What nobody, ann and root are answered, each on a store of its own. A member may always.
+    fn check(op: &Op, nobody: Result<(), Error>, ann: Result<(), Error>) {
+        let asker =
+            |user: &str, state: &State| Asker::User(Caller { user: user.to_owned(), revision: state.auth.revision() });
+        let answer = |asker: &dyn Fn(&State) -> Asker| {
+            let mut state = secured();
+            state.kv.grant(7, 10).expect("a new lease");
+            let put = mvcc::Put { key: "key".into(), lease: 7, ..mvcc::Put::default() };
+            state.kv.put(put).expect("a plain put");
+            let command = kvraft::Command { op: Some(asker(&state).sign(op.clone())) };
+            let logged = kvraft::Command::decode(&command.encode_to_vec()[..]).expect("just encoded");
+            assert_eq!(logged, command);
+            state.apply(logged.op.expect("just encoded")).map(|_| ())
+        };
+        let refused = |expected: Result<(), Error>| expected.map_err(Refusal::Auth);
+        assert_eq!(answer(&|_| Asker::Nobody), refused(nobody), "nobody: {op:?}");
+        assert_eq!(answer(&|state| asker("ann", state)), refused(ann), "ann: {op:?}");
+        assert_eq!(answer(&|state| asker(ROOT, state)), Ok(()), "root: {op:?}");
+        assert_eq!(answer(&|_| Asker::Member), Ok(()), "a member: {op:?}");
+    }
+
+    #[test]
+    fn a_command_is_judged_when_it_is_applied() {
+        let (nobody, denied) = (Err(Error::UserEmpty), Err(Error::PermissionDenied));
+        let key = || Bytes::from("key");
+        check(&Op::Put(pb::PutRequest { key: key(), ..Default::default() }), nobody, denied);
+        check(&Op::DeleteRange(pb::DeleteRangeRequest { key: key(), ..Default::default() }), nobody, denied);
+        let compare = vec![pb::Compare { key: key(), ..Default::default() }];
+        check(&Op::Txn(pb::TxnRequest { compare, ..Default::default() }), nobody, denied);
+        check(&Op::LeaseGrant(pb::LeaseGrantRequest { id: 8, ttl: 10 }), nobody, Ok(()));
+        check(&Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 7 }), nobody, denied);
+        check(&Op::Compaction(pb::CompactionRequest { revision: 2, physical: false }), nobody, denied);
+        check(&Op::Alarm(pb::AlarmRequest::default()), nobody, denied);
+        let disable = Some(Change::Disable(pb::AuthDisableRequest {}));
+        check(&Op::Auth(kvraft::AuthChange { change: disable }), nobody, denied);
+        check(&Op::MemberUpdate(pb::Member { id: 1, ..Default::default() }), nobody, denied);
+        check(&Op::Publish(pb::Member::default()), Ok(()), Ok(()));
+    }
+
+    #[test]
+    fn a_head_keeps_users_and_roles() {
+        let state = secured();
+        let restored = State::restore(state.head(), []).expect("its own head");
+        assert_eq!(restored.auth, state.auth);
+        let old = kvraft::Head { auth: None, ..state.head() };
+        assert_eq!(State::restore(old, []).expect("a head of an older version").auth, auth::Store::default());
+    }
 }

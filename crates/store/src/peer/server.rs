@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::hello::{Hello, REMOVED};
 use super::link::MAX_BATCH_BYTES;
 use super::{snapshots, wire};
+use crate::auth::Asker;
 use crate::error::Refusal;
 use crate::pb::kvraft::peer_server::{Peer, PeerServer};
 use crate::pb::kvraft::{
@@ -108,7 +109,8 @@ impl Peer for Service {
     async fn promote(&self, r: Request<PromoteRequest>) -> Result<Response<MembersResponse>, Status> {
         self.check(r.metadata())?;
         self.leads()?;
-        let members = promote(&self.context, r.get_ref().id).await?;
+        // The member that was asked has looked at who asks.
+        let members = promote(&self.context, Asker::Member, r.get_ref().id).await?;
         Ok(Response::new(MembersResponse { cluster_id: self.shared.cluster_id, members }))
     }
 }

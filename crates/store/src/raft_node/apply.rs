@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 
 use super::core::{Core, context_id};
 use super::handle::Answer;
+use crate::auth::{attributed, attribution};
 use crate::error::Refusal;
 use crate::members;
-use crate::pb::kvraft::{Command, ConfChange, command::Op, member_change::Kind};
+use crate::pb::kvraft::{Command, ConfChange, MemberChange, command::Op, member_change::Kind};
 use crate::state::{Applied, Outcome, State};
 
 type Answers = Vec<(oneshot::Sender<Answer>, Answer)>;
@@ -69,8 +70,7 @@ impl Core {
     }
 
     fn change_members(&mut self, change: &ConfChange, state: &mut State) -> Result<(), Refusal> {
-        let op = Command::decode(change.context.clone()).ok().and_then(|command| command.op);
-        let Some(Op::MemberChange(wanted)) = op else { return Err(Refusal::MemberNotFound) };
+        let wanted = authorized(change, state)?;
         members::check(state, &wanted)?;
         let conf = self.node.apply_conf_change(&members::to_raft(change)).map_err(|error| {
             tracing::warn!(%error, "a change of members was refused by Raft");
@@ -97,18 +97,19 @@ impl Core {
             Some(proposal) => (proposal.op, Some(proposal.answer)),
             None => (decode(entry.data)?, None),
         };
-        let revoked = match &op {
-            Op::LeaseRevoke(r) => Some(r.id),
+        let revoked = match attributed(&op) {
+            Some(Op::LeaseRevoke(r)) => Some(r.id),
             _ => None,
         };
-        let updates_member = matches!(op, Op::MemberUpdate(_));
+        let updates_member = matches!(attributed(&op), Some(Op::MemberUpdate(_)));
         let answer = state.apply(op);
         if updates_member {
             self.effects.members = Some(state.member_list());
         }
         match (&answer, revoked) {
             (Ok(Outcome::LeaseGrant(granted)), _) => self.shared.lessor.renew(granted.id, granted.ttl),
-            (_, Some(id)) => self.shared.lessor.revoked(id),
+            (Ok(Outcome::Auth(effect)), _) => self.shared.gate.follow(effect),
+            (Ok(_) | Err(Refusal::LeaseNotFound), Some(id)) => self.shared.lessor.revoked(id),
             _ => {}
         }
         answers.extend(asker.map(|asker| (asker, answer)));
@@ -116,7 +117,69 @@ impl Core {
     }
 }
 
+/// The change of members that a change of Raft's configuration carries, if whoever asks may make it.
+fn authorized(change: &ConfChange, state: &State) -> Result<MemberChange, Refusal> {
+    let op = Command::decode(change.context.clone()).ok().and_then(|command| command.op);
+    let op = op.filter(|op| attributed(op).is_some()).ok_or(Refusal::MemberNotFound)?;
+    let (asker, op) = attribution(op);
+    state.authorize(&asker, &op)?;
+    match op {
+        Op::MemberChange(wanted) => Ok(wanted),
+        _ => Err(Refusal::MemberNotFound),
+    }
+}
+
 fn decode(data: Vec<u8>) -> Result<Op> {
     let command = Command::decode(Bytes::from(data)).context("an entry of the log is not a command")?;
-    command.op.context("an entry of the log was written by a newer version")
+    let known = command.op.as_ref().and_then(attributed).is_some_and(|op| match op {
+        Op::Auth(change) => change.change.is_some(),
+        Op::Attributed(_) => false,
+        _ => true,
+    });
+    command.op.filter(|_| known).context("an entry of the log was written by a newer version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Asker, Caller, Error, ROOT};
+    use crate::members::conf_change;
+    use crate::pb::etcdserverpb as pb;
+    use crate::pb::kvraft::{AuthChange, auth_change::Change};
+
+    fn secured() -> State {
+        let mut state = State::default();
+        let root = || ROOT.to_owned();
+        for change in [
+            Change::UserAdd(pb::AuthUserAddRequest { name: root(), ..Default::default() }),
+            Change::UserGrantRole(pb::AuthUserGrantRoleRequest { user: root(), role: root() }),
+            Change::UserAdd(pb::AuthUserAddRequest { name: "ann".to_owned(), ..Default::default() }),
+            Change::Enable(pb::AuthEnableRequest {}),
+        ] {
+            state.apply(Op::Auth(AuthChange { change: Some(change) })).expect("valid");
+        }
+        state
+    }
+
+    #[test]
+    fn a_change_of_members_is_judged_when_it_is_applied() {
+        let state = secured();
+        let user = |name: &str| Asker::User(Caller { user: name.to_owned(), revision: state.auth.revision() });
+        let wanted = MemberChange { kind: Kind::Add.into(), member: Some(pb::Member { id: 1, ..Default::default() }) };
+        let carried = |op: Op| {
+            let command = Command { op: Some(op) };
+            let change = ConfChange { context: command.encode_to_vec().into(), ..conf_change(&wanted) };
+            authorized(&change, &state)
+        };
+        let check = |asker: Asker, expected: Result<(), Error>| {
+            let asked = carried(asker.clone().sign(Op::MemberChange(wanted.clone())));
+            assert_eq!(asked, expected.map(|()| wanted.clone()).map_err(Refusal::Auth), "{asker:?}");
+        };
+        check(Asker::Nobody, Err(Error::UserEmpty));
+        check(user("ann"), Err(Error::PermissionDenied));
+        check(user(ROOT), Ok(()));
+        check(Asker::Member, Ok(()));
+        let other = user(ROOT).sign(Op::Compaction(pb::CompactionRequest::default()));
+        assert_eq!(carried(other), Err(Refusal::MemberNotFound));
+    }
 }

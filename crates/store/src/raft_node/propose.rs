@@ -5,6 +5,7 @@ use raft::StateRole;
 use raft::prelude::{Entry, EntryType, Message, MessageType};
 
 use super::core::Core;
+use crate::auth::attributed;
 use crate::error::Refusal;
 use crate::members::conf_change;
 use crate::pb::kvraft::{Command, ConfChange, command::Op};
@@ -67,7 +68,7 @@ impl Core {
 fn entry(command: &Command, id: u64) -> Entry {
     let data = command.encode_to_vec();
     let context = id.to_le_bytes().to_vec();
-    match &command.op {
+    match command.op.as_ref().and_then(attributed) {
         Some(Op::MemberChange(change)) => {
             let change = ConfChange { context: data.into(), ..conf_change(change) };
             let entry_type = EntryType::EntryConfChangeV2 as i32;

@@ -126,7 +126,11 @@ impl Core {
         let revision = state.kv.revision();
         tracing::info!(index = install.mark.index, revision, "installing a snapshot from the leader");
         self.effects.members = Some(state.members.values().cloned().collect());
-        *self.shared.state.write() = *state;
+        {
+            let mut current = self.shared.state.write();
+            *current = *state;
+            self.shared.gate.adopt(&current.auth);
+        }
         self.unapplied = Some((install.number, install.mark.index));
         self.shared.hub.jump(revision);
         // Whether their commands are part of the snapshot nobody can tell.

@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 use url::Url;
 
 use super::Context;
+use crate::auth::Asker;
 use crate::error::Refusal;
 use crate::members;
 use crate::pb::etcdserverpb as pb;
@@ -20,7 +21,8 @@ pub struct Cluster(pub Context);
 type Members = Vec<pb::Member>;
 
 impl Cluster {
-    async fn list(&self, r: pb::MemberListRequest) -> Result<pb::MemberListResponse, Status> {
+    async fn list(&self, r: Request<pb::MemberListRequest>) -> Result<pb::MemberListResponse, Status> {
+        let (_, r) = self.0.admit(r).await?;
         if r.linearizable {
             self.0.read_index().await?;
         }
@@ -28,52 +30,57 @@ impl Cluster {
         Ok(pb::MemberListResponse { header: self.0.shared.header_now(), members })
     }
 
-    async fn add(&self, r: pb::MemberAddRequest) -> Result<pb::MemberAddResponse, Status> {
+    async fn add(&self, r: Request<pb::MemberAddRequest>) -> Result<pb::MemberAddResponse, Status> {
+        let (asker, r) = self.0.admit_admin(r).await?;
         let peer_ur_ls = peer_urls(&r.peer_ur_ls)?;
         let nonce: u64 = rand::random();
         let id = members::id(&[peer_ur_ls.concat().as_bytes(), &nonce.to_be_bytes()]);
         let member = pb::Member { id, peer_ur_ls, is_learner: r.is_learner, ..pb::Member::default() };
-        let members = change(&self.0, Kind::Add, member.clone()).await?;
+        let members = change(&self.0, asker, Kind::Add, member.clone()).await?;
         Ok(pb::MemberAddResponse { header: self.0.shared.header_now(), member: Some(member), members })
     }
 
-    async fn remove(&self, id: u64) -> Result<pb::MemberRemoveResponse, Status> {
-        let members = change(&self.0, Kind::Remove, pb::Member { id, ..pb::Member::default() }).await?;
+    async fn remove(&self, r: Request<pb::MemberRemoveRequest>) -> Result<pb::MemberRemoveResponse, Status> {
+        let (asker, r) = self.0.admit_admin(r).await?;
+        let member = pb::Member { id: r.id, ..pb::Member::default() };
+        let members = change(&self.0, asker, Kind::Remove, member).await?;
         Ok(pb::MemberRemoveResponse { header: self.0.shared.header_now(), members })
     }
 
-    async fn update(&self, r: pb::MemberUpdateRequest) -> Result<pb::MemberUpdateResponse, Status> {
+    async fn update(&self, r: Request<pb::MemberUpdateRequest>) -> Result<pb::MemberUpdateResponse, Status> {
+        let (asker, r) = self.0.admit_admin(r).await?;
         let member = pb::Member { id: r.id, peer_ur_ls: peer_urls(&r.peer_ur_ls)?, ..pb::Member::default() };
         members::check_update(&self.0.shared.state.read(), &member)?;
-        let members = listed(self.0.propose(Op::MemberUpdate(member)).await?);
+        let members = listed(self.0.propose(asker, Op::MemberUpdate(member)).await?);
         Ok(pb::MemberUpdateResponse { header: self.0.shared.header_now(), members })
     }
 
-    async fn promote(&self, id: u64) -> Result<pb::MemberPromoteResponse, Status> {
+    async fn promote(&self, r: Request<pb::MemberPromoteRequest>) -> Result<pb::MemberPromoteResponse, Status> {
+        let (asker, r) = self.0.admit_admin(r).await?;
         let members = match self.0.leading_peer()? {
-            None => promote(&self.0, id).await?,
-            Some(mut leader) => leader.promote(id).await?.members,
+            None => promote(&self.0, asker, r.id).await?,
+            Some(mut leader) => leader.promote(r.id).await?.members,
         };
         Ok(pb::MemberPromoteResponse { header: self.0.shared.header_now(), members })
     }
 }
 
 /// At the leader, who knows how far the learner has come.
-pub async fn promote(context: &Context, id: u64) -> Result<Members, Refusal> {
+pub async fn promote(context: &Context, asker: Asker, id: u64) -> Result<Members, Refusal> {
     let member = pb::Member { id, ..pb::Member::default() };
     members::check(&context.shared.state.read(), &wanted(Kind::Promote, member.clone()))?;
     let progress = context.node.progress(id).await?.ok_or(Refusal::LearnerNotReady)?;
     if progress.matched.saturating_mul(10) < progress.leader.saturating_mul(READY_TENTHS) {
         return Err(Refusal::LearnerNotReady);
     }
-    change(context, Kind::Promote, member).await
+    change(context, asker, Kind::Promote, member).await
 }
 
 fn wanted(kind: Kind, member: pb::Member) -> MemberChange {
     MemberChange { kind: kind.into(), member: Some(member) }
 }
 
-async fn change(context: &Context, kind: Kind, member: pb::Member) -> Result<Members, Refusal> {
+async fn change(context: &Context, asker: Asker, kind: Kind, member: pb::Member) -> Result<Members, Refusal> {
     let wanted = wanted(kind, member);
     {
         let state = context.shared.state.read();
@@ -85,7 +92,7 @@ async fn change(context: &Context, kind: Kind, member: pb::Member) -> Result<Mem
     if context.limits.strict_reconfig_check && !is_healthy(context, &wanted) {
         return Err(Refusal::Unhealthy);
     }
-    Ok(listed(context.propose(Op::MemberChange(wanted)).await?))
+    Ok(listed(context.propose(asker, Op::MemberChange(wanted)).await?))
 }
 
 /// Adding or removing a voter while others are away could leave nobody to decide anything. Who is away itself may go.
@@ -126,7 +133,7 @@ fn peer_urls(urls: &[String]) -> Result<Vec<String>, Refusal> {
 #[tonic::async_trait]
 impl pb::cluster_server::Cluster for Cluster {
     async fn member_add(&self, r: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {
-        let answer = self.add(r.into_inner()).await;
+        let answer = self.add(r).await;
         self.0.answer(SERVICE, "MemberAdd", answer)
     }
 
@@ -134,7 +141,7 @@ impl pb::cluster_server::Cluster for Cluster {
         &self,
         r: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        let answer = self.remove(r.get_ref().id).await;
+        let answer = self.remove(r).await;
         self.0.answer(SERVICE, "MemberRemove", answer)
     }
 
@@ -142,12 +149,12 @@ impl pb::cluster_server::Cluster for Cluster {
         &self,
         r: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        let answer = self.update(r.into_inner()).await;
+        let answer = self.update(r).await;
         self.0.answer(SERVICE, "MemberUpdate", answer)
     }
 
     async fn member_list(&self, r: Request<pb::MemberListRequest>) -> Result<Response<pb::MemberListResponse>, Status> {
-        let answer = self.list(r.into_inner()).await;
+        let answer = self.list(r).await;
         self.0.answer(SERVICE, "MemberList", answer)
     }
 
@@ -155,7 +162,7 @@ impl pb::cluster_server::Cluster for Cluster {
         &self,
         r: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        let answer = self.promote(r.get_ref().id).await;
+        let answer = self.promote(r).await;
         self.0.answer(SERVICE, "MemberPromote", answer)
     }
 }

@@ -4,6 +4,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::Context;
+use crate::auth::Asker;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::request_op::Request as Op;
@@ -16,50 +17,57 @@ const SERVICE: &str = "etcdserverpb.KV";
 pub struct Kv(pub Context);
 
 impl Kv {
-    async fn range(&self, r: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
+    async fn range(&self, r: Request<pb::RangeRequest>) -> Result<pb::RangeResponse, Status> {
+        let (asker, r) = self.0.admit(r).await?;
         validate::range(&r)?;
         if !r.serializable {
             self.0.read_index().await?;
         }
-        let range = convert::range(r)?;
-        let result = self.0.shared.state.read().kv.range(&range).map_err(Refusal::from)?;
+        let result = {
+            let state = self.0.shared.state.read();
+            state.auth.guard(&asker).range(&r)?;
+            state.kv.range(&convert::range(r)?).map_err(Refusal::from)?
+        };
         let mut response = convert::range_response(&result);
         self.0.shared.complete(&mut response.header);
         Ok(response)
     }
 
-    async fn put(&self, r: pb::PutRequest) -> Result<pb::PutResponse, Status> {
+    async fn put(&self, r: Request<pb::PutRequest>) -> Result<pb::PutResponse, Status> {
+        let (asker, r) = self.0.admit(r).await?;
         validate::put(&r)?;
         self.check_size(&r)?;
         self.0.check_space(r.key.len() + r.value.len()).await?;
-        let Outcome::Put(mut response) = self.0.propose(Command::Put(r)).await? else {
+        let Outcome::Put(mut response) = self.0.propose(asker, Command::Put(r)).await? else {
             unreachable!("a put answers a put")
         };
         self.0.shared.complete(&mut response.header);
         Ok(response)
     }
 
-    async fn delete_range(&self, r: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Status> {
+    async fn delete_range(&self, r: Request<pb::DeleteRangeRequest>) -> Result<pb::DeleteRangeResponse, Status> {
+        let (asker, r) = self.0.admit(r).await?;
         validate::delete(&r)?;
         self.check_size(&r)?;
-        let Outcome::DeleteRange(mut response) = self.0.propose(Command::DeleteRange(r)).await? else {
+        let Outcome::DeleteRange(mut response) = self.0.propose(asker, Command::DeleteRange(r)).await? else {
             unreachable!("a deletion answers a deletion")
         };
         self.0.shared.complete(&mut response.header);
         Ok(response)
     }
 
-    async fn txn(&self, r: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+    async fn txn(&self, r: Request<pb::TxnRequest>) -> Result<pb::TxnResponse, Status> {
+        let (asker, r) = self.0.admit(r).await?;
         validate::txn(&r, self.0.limits.max_txn_ops)?;
         let mut response = if reads_only(&r) {
-            self.read_txn(r).await?
+            self.read_txn(&asker, r).await?
         } else {
             self.check_size(&r)?;
             let puts = put_bytes(&r);
             if puts > 0 {
                 self.0.check_space(puts).await?;
             }
-            match self.0.propose(Command::Txn(r)).await? {
+            match self.0.propose(asker, Command::Txn(r)).await? {
                 Outcome::Txn(response) => response,
                 _ => unreachable!("a transaction answers a transaction"),
             }
@@ -69,17 +77,20 @@ impl Kv {
     }
 
     /// A transaction that writes nothing needs no log entry.
-    async fn read_txn(&self, r: pb::TxnRequest) -> Result<pb::TxnResponse, Refusal> {
+    async fn read_txn(&self, asker: &Asker, r: pb::TxnRequest) -> Result<pb::TxnResponse, Refusal> {
         if !serializable(&r) {
             self.0.read_index().await?;
         }
-        let txn = convert::txn(r)?;
-        let result = self.0.shared.state.read().kv.read_txn(txn)?;
+        let state = self.0.shared.state.read();
+        state.auth.guard(asker).txn(&r, state.kv.leases())?;
+        let result = state.kv.read_txn(convert::txn(r)?)?;
+        drop(state);
         Ok(convert::txn_response(&result))
     }
 
-    async fn compact(&self, r: pb::CompactionRequest) -> Result<pb::CompactionResponse, Status> {
-        let Outcome::Compaction(mut response) = self.0.propose(Command::Compaction(r)).await? else {
+    async fn compact(&self, r: Request<pb::CompactionRequest>) -> Result<pb::CompactionResponse, Status> {
+        let (asker, r) = self.0.admit(r).await?;
+        let Outcome::Compaction(mut response) = self.0.propose(asker, Command::Compaction(r)).await? else {
             unreachable!("a compaction answers a compaction")
         };
         if r.physical {
@@ -131,12 +142,12 @@ fn put_bytes(r: &pb::TxnRequest) -> usize {
 #[tonic::async_trait]
 impl pb::kv_server::Kv for Kv {
     async fn range(&self, r: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        let answer = self.range(r.into_inner()).await;
+        let answer = self.range(r).await;
         self.0.answer(SERVICE, "Range", answer)
     }
 
     async fn put(&self, r: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
-        let answer = self.put(r.into_inner()).await;
+        let answer = self.put(r).await;
         self.0.answer(SERVICE, "Put", answer)
     }
 
@@ -144,17 +155,17 @@ impl pb::kv_server::Kv for Kv {
         &self,
         r: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let answer = self.delete_range(r.into_inner()).await;
+        let answer = self.delete_range(r).await;
         self.0.answer(SERVICE, "DeleteRange", answer)
     }
 
     async fn txn(&self, r: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
-        let answer = self.txn(r.into_inner()).await;
+        let answer = self.txn(r).await;
         self.0.answer(SERVICE, "Txn", answer)
     }
 
     async fn compact(&self, r: Request<pb::CompactionRequest>) -> Result<Response<pb::CompactionResponse>, Status> {
-        let answer = self.compact(r.into_inner()).await;
+        let answer = self.compact(r).await;
         self.0.answer(SERVICE, "Compact", answer)
     }
 }

@@ -1,11 +1,13 @@
 //! Leases: granted and ended through the log, renewed in memory.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Context;
+use super::access::Credentials;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op as Command;
 use crate::state::Outcome;
@@ -19,7 +21,8 @@ pub struct Lease(pub Context);
 type KeepAlives = Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
 
 impl Lease {
-    async fn grant(&self, mut r: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Status> {
+    async fn grant(&self, r: Request<pb::LeaseGrantRequest>) -> Result<pb::LeaseGrantResponse, Status> {
+        let (asker, mut r) = self.0.admit(r).await?;
         self.0.check_space(0).await?;
         while r.id == 0 {
             let id: i64 = rand::random::<i64>() & i64::MAX;
@@ -27,22 +30,27 @@ impl Lease {
                 r.id = id;
             }
         }
-        let Outcome::LeaseGrant(mut response) = self.0.propose(Command::LeaseGrant(r)).await? else {
+        let Outcome::LeaseGrant(mut response) = self.0.propose(asker, Command::LeaseGrant(r)).await? else {
             unreachable!("a grant answers a grant")
         };
         self.0.shared.complete(&mut response.header);
         Ok(response)
     }
 
-    async fn revoke(&self, r: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, Status> {
-        let Outcome::LeaseRevoke(mut response) = self.0.propose(Command::LeaseRevoke(r)).await? else {
+    async fn revoke(&self, r: Request<pb::LeaseRevokeRequest>) -> Result<pb::LeaseRevokeResponse, Status> {
+        let (asker, r) = self.0.admit(r).await?;
+        let Outcome::LeaseRevoke(mut response) = self.0.propose(asker, Command::LeaseRevoke(r)).await? else {
             unreachable!("a revocation answers a revocation")
         };
         self.0.shared.complete(&mut response.header);
         Ok(response)
     }
 
-    async fn time_to_live(&self, r: pb::LeaseTimeToLiveRequest) -> Result<pb::LeaseTimeToLiveResponse, Status> {
+    async fn time_to_live(
+        &self,
+        r: Request<pb::LeaseTimeToLiveRequest>,
+    ) -> Result<pb::LeaseTimeToLiveResponse, Status> {
+        let (asker, r) = self.0.admit(r).await?;
         self.0.read_index().await?;
         // Only the leader knows when a lease ends.
         let remaining = match self.0.leading_peer()? {
@@ -50,6 +58,9 @@ impl Lease {
             Some(mut leader) => Some(leader.remaining(r.id).await?.ttl),
         };
         let state = self.0.shared.state.read();
+        if r.keys {
+            state.auth.guard(&asker).read_attached(state.kv.leases().get(r.id))?;
+        }
         let header = Some(self.0.shared.header(state.kv.revision()));
         let Some(lease) = state.kv.leases().get(r.id) else {
             let gone = pb::LeaseTimeToLiveResponse { header, id: r.id, ttl: NO_LEASE_TTL, ..Default::default() };
@@ -64,9 +75,14 @@ impl Lease {
         })
     }
 
-    async fn leases(&self) -> Result<pb::LeaseLeasesResponse, Status> {
+    async fn leases(&self, r: Request<pb::LeaseLeasesRequest>) -> Result<pb::LeaseLeasesResponse, Status> {
+        let (asker, _) = self.0.admit(r).await?;
         self.0.read_index().await?;
         let state = self.0.shared.state.read();
+        let guard = state.auth.guard(&asker);
+        for (_, lease) in state.kv.leases().iter() {
+            guard.read_attached(Some(lease))?;
+        }
         let leases = state.kv.leases().iter().map(|(id, _)| pb::LeaseStatus { id });
         Ok(pb::LeaseLeasesResponse {
             header: Some(self.0.shared.header(state.kv.revision())),
@@ -76,12 +92,17 @@ impl Lease {
 }
 
 /// A lease that is gone is answered with no TTL, not with an error: the stream serves others.
-async fn renew(context: &Context, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+async fn renew(context: &Context, credentials: &Credentials, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+    let asker = context.identify(credentials).await?;
     let shared = &context.shared;
+    let ttl = {
+        let state = shared.state.read();
+        state.auth.guard(&asker).write_attached(state.kv.leases().get(id))?;
+        state.kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds)
+    };
     let ttl = match context.leading_peer()? {
         Some(mut leader) => leader.renew(id).await?.ttl,
         None => {
-            let ttl = shared.state.read().kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds);
             if ttl > 0 {
                 shared.lessor.renew(id, ttl);
             }
@@ -96,7 +117,7 @@ impl pb::lease_server::Lease for Lease {
     type LeaseKeepAliveStream = KeepAlives;
 
     async fn lease_grant(&self, r: Request<pb::LeaseGrantRequest>) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let answer = self.grant(r.into_inner()).await;
+        let answer = self.grant(r).await;
         self.0.answer(SERVICE, "LeaseGrant", answer)
     }
 
@@ -104,7 +125,7 @@ impl pb::lease_server::Lease for Lease {
         &self,
         r: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        let answer = self.revoke(r.into_inner()).await;
+        let answer = self.revoke(r).await;
         self.0.answer(SERVICE, "LeaseRevoke", answer)
     }
 
@@ -112,10 +133,14 @@ impl pb::lease_server::Lease for Lease {
         &self,
         r: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<KeepAlives>, Status> {
-        let (context, drain) = (self.0.clone(), self.0.drain.clone());
+        let drain = self.0.drain.clone();
+        let stream = Arc::new((self.0.clone(), Credentials::of(&r)));
         let renewed = r.into_inner().then(move |r| {
-            let context = context.clone();
-            async move { renew(&context, r?.id).await }
+            let stream = stream.clone();
+            async move {
+                let (context, credentials) = &*stream;
+                renew(context, credentials, r?.id).await
+            }
         });
         let stream: KeepAlives = Box::pin(renewed.take_until(drain.cancelled_owned()));
         self.0.answer(SERVICE, "LeaseKeepAlive", Ok(stream))
@@ -125,15 +150,15 @@ impl pb::lease_server::Lease for Lease {
         &self,
         r: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        let answer = self.time_to_live(r.into_inner()).await;
+        let answer = self.time_to_live(r).await;
         self.0.answer(SERVICE, "LeaseTimeToLive", answer)
     }
 
     async fn lease_leases(
         &self,
-        _: Request<pb::LeaseLeasesRequest>,
+        r: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        let answer = self.leases().await;
+        let answer = self.leases(r).await;
         self.0.answer(SERVICE, "LeaseLeases", answer)
     }
 }

@@ -56,7 +56,8 @@ impl Maintenance {
         }
     }
 
-    async fn alarm(&self, r: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {
+    async fn alarm(&self, r: Request<pb::AlarmRequest>) -> Result<pb::AlarmResponse, Status> {
+        let (asker, r) = self.0.admit(r).await?;
         if r.action() == AlarmAction::Get {
             let alarms = self.0.shared.state.read().alarms.clone();
             let alarms = alarms
@@ -65,7 +66,7 @@ impl Maintenance {
                 .map(|(member_id, alarm)| pb::AlarmMember { member_id, alarm });
             return Ok(pb::AlarmResponse { header: self.0.shared.header_now(), alarms: alarms.collect() });
         }
-        let Outcome::Alarm(mut response) = self.0.propose(Command::Alarm(r)).await? else {
+        let Outcome::Alarm(mut response) = self.0.propose(asker, Command::Alarm(r)).await? else {
             unreachable!("an alarm answers an alarm")
         };
         self.0.shared.complete(&mut response.header);
@@ -130,40 +131,62 @@ impl pb::maintenance_server::Maintenance for Maintenance {
     type SnapshotStream = Snapshots;
 
     async fn alarm(&self, r: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        let answer = self.alarm(r.into_inner()).await;
+        let answer = self.alarm(r).await;
         self.0.answer(SERVICE, "Alarm", answer)
     }
 
-    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
-        self.0.answer(SERVICE, "Status", Ok(self.status()))
+    async fn status(&self, r: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+        let admitted = self.0.admit(r).await.map_err(Status::from);
+        self.0.answer(SERVICE, "Status", admitted.map(|_| self.status()))
     }
 
     /// Space is reused online; what can be done on demand is a checkpoint and a cut of the log.
-    async fn defragment(&self, _: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
-        let done = self.0.node.checkpoint().await.map_err(Status::from);
-        let answer = done.map(|()| pb::DefragmentResponse { header: self.0.shared.header_now() });
+    async fn defragment(&self, r: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
+        let answer = async {
+            self.0.admit_admin(r).await?;
+            self.0.node.checkpoint().await?;
+            Ok(pb::DefragmentResponse { header: self.0.shared.header_now() })
+        };
+        let answer = answer.await;
         self.0.answer(SERVICE, "Defragment", answer)
     }
 
-    async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        let answer = self.hash(0).await.map(|h| pb::HashResponse { header: h.header, hash: h.hash });
+    async fn hash(&self, r: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+        let answer = async {
+            self.0.admit_admin(r).await?;
+            let pb::HashKvResponse { header, hash, .. } = self.hash(0).await?;
+            Ok(pb::HashResponse { header, hash })
+        };
+        let answer = answer.await;
         self.0.answer(SERVICE, "Hash", answer)
     }
 
     async fn hash_kv(&self, r: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
-        let answer = self.hash(r.get_ref().revision).await;
+        let answer = async {
+            let (_, r) = self.0.admit_admin(r).await?;
+            self.hash(r.revision).await
+        };
+        let answer = answer.await;
         self.0.answer(SERVICE, "HashKV", answer)
     }
 
-    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Snapshots>, Status> {
-        let ready = self.0.read_index().await.map_err(Status::from);
-        let answer = ready.map(|()| snapshot_stream::stream(&self.0.shared));
+    async fn snapshot(&self, r: Request<pb::SnapshotRequest>) -> Result<Response<Snapshots>, Status> {
+        let answer = async {
+            self.0.admit_admin(r).await?;
+            self.0.read_index().await?;
+            Ok(snapshot_stream::stream(&self.0.shared))
+        };
+        let answer = answer.await;
         self.0.answer(SERVICE, "Snapshot", answer)
     }
 
     async fn move_leader(&self, r: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        let moved = self.move_to(r.get_ref().target_id).await.map_err(Status::from);
-        let answer = moved.map(|()| pb::MoveLeaderResponse { header: self.0.shared.header_now() });
+        let answer = async {
+            let (_, r) = self.0.admit_admin(r).await?;
+            self.move_to(r.target_id).await?;
+            Ok(pb::MoveLeaderResponse { header: self.0.shared.header_now() })
+        };
+        let answer = answer.await;
         self.0.answer(SERVICE, "MoveLeader", answer)
     }
 }

@@ -1,5 +1,7 @@
 //! The gRPC services: validate, ask the node, put the header on the answer.
 
+mod access;
+mod auth;
 mod cluster;
 mod kv;
 mod lease;
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Response, Status};
 
+use crate::auth::Asker;
 use crate::config::{Config, GRPC_OVERHEAD_BYTES};
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
@@ -76,9 +79,10 @@ impl Context {
         if self.shared.status.is_voter() { Ok(()) } else { Err(Refusal::NotForLearner) }
     }
 
-    async fn propose(&self, op: Op) -> Answer {
+    /// Puts a command through the log, to be applied if the asker may do what it does.
+    async fn propose(&self, asker: Asker, op: Op) -> Answer {
         self.check_voter()?;
-        self.node.propose(op).await
+        self.node.propose(asker.sign(op)).await
     }
 
     async fn read_index(&self) -> Result<(), Refusal> {
@@ -112,7 +116,7 @@ impl Context {
             member_id: self.shared.member_id,
             alarm: pb::AlarmType::Nospace.into(),
         };
-        self.propose(Op::Alarm(alarm)).await?;
+        self.propose(Asker::Member, Op::Alarm(alarm)).await?;
         tracing::warn!(used, quota = self.limits.quota_bytes, "the quota is used up: alarm raised");
         Err(Refusal::NoSpace)
     }
@@ -127,6 +131,7 @@ pub fn routes(context: &Context) -> Routes {
         .add_service(pb::kv_server::KvServer::new(kv::Kv(context.clone())).max_decoding_message_size(max))
         .add_service(pb::watch_server::WatchServer::new(watch::Watch(context.clone())))
         .add_service(pb::lease_server::LeaseServer::new(lease::Lease(context.clone())))
+        .add_service(pb::auth_server::AuthServer::new(auth::Auth(context.clone())))
         .add_service(pb::cluster_server::ClusterServer::new(cluster::Cluster(context.clone())))
         .add_service(pb::maintenance_server::MaintenanceServer::new(maintenance::Maintenance(context.clone())));
     routes.routes()

@@ -15,8 +15,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Context;
+use super::access::Credentials;
 use crate::config::GRPC_OVERHEAD_BYTES;
 use crate::convert;
+use crate::error::Refusal;
 use crate::hub;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
@@ -41,8 +43,14 @@ impl pb::watch_server::Watch for Watch {
 
     async fn watch(&self, r: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Responses>, Status> {
         let (responses, receiver) = mpsc::channel(MAX_UNSENT);
-        let task =
-            Task { context: self.0.clone(), stream: Arc::default(), watches: BTreeMap::new(), next_id: 0, responses };
+        let task = Task {
+            context: self.0.clone(),
+            credentials: Credentials::of(&r),
+            stream: Arc::default(),
+            watches: BTreeMap::new(),
+            next_id: 0,
+            responses,
+        };
         tokio::spawn(task.run(r.into_inner()));
         let stream: Responses = Box::pin(ReceiverStream::new(receiver));
         self.0.answer(SERVICE, "Watch", Ok(stream))
@@ -66,6 +74,8 @@ struct Gone;
 
 struct Task {
     context: Context,
+    /// Shown when the stream was opened; every watch is judged by them when it is made.
+    credentials: Credentials,
     stream: Arc<hub::Stream>,
     watches: BTreeMap<i64, Place>,
     next_id: i64,
@@ -94,7 +104,7 @@ impl Task {
                     self.notify_progress().await?;
                 }
                 () = drain.cancelled() => {
-                    let _ = self.responses.send(Err(crate::error::Refusal::Stopped.into())).await;
+                    let _ = self.responses.send(Err(Refusal::Stopped.into())).await;
                     return Ok(());
                 }
                 () = self.responses.closed() => return Err(Gone),
@@ -129,6 +139,11 @@ impl Task {
             return self.refuse("mvcc: duplicate watch ID provided on the WatchStream").await;
         }
         let id = if r.watch_id == 0 { self.free_id() } else { r.watch_id };
+        if let Err(refusal) = self.permit(&filter.range).await {
+            // As etcd's clients spell an error.
+            let status = Status::from(refusal);
+            return self.refuse(&format!("rpc error: code = {:?} desc = {}", status.code(), status.message())).await;
+        }
         // Registered before the revision is looked at: what happens in between marks the
         // watch, and reading begins at its place in any case.
         self.context.shared.hub.register(filter.range.clone(), &self.stream, id);
@@ -149,6 +164,11 @@ impl Task {
             self.stream.mark(id, next);
         }
         Ok(())
+    }
+
+    async fn permit(&self, keys: &KeyRange) -> Result<(), Refusal> {
+        let asker = self.context.identify(&self.credentials).await?;
+        Ok(self.context.shared.state.read().auth.guard(&asker).read(keys)?)
     }
 
     fn free_id(&mut self) -> i64 {
@@ -242,7 +262,7 @@ impl Task {
         let canceled = pb::WatchResponse {
             canceled: true,
             compact_revision,
-            cancel_reason: crate::error::Refusal::Compacted.to_string(),
+            cancel_reason: Refusal::Compacted.to_string(),
             ..self.response(id, revision)
         };
         self.send(canceled).await

@@ -13,12 +13,12 @@ use crate::harness::{DEADLINE, Server, refusal};
 const MANY: usize = 6_000;
 const AT_ONCE: usize = 50;
 
-struct Cluster {
-    servers: Vec<Server>,
+pub struct Cluster {
+    pub servers: Vec<Server>,
 }
 
 impl Cluster {
-    fn start(flags: &[&str]) -> Cluster {
+    pub fn start(flags: &[&str]) -> Cluster {
         let mut servers: Vec<Server> = (0..3).map(|_| Server::new(flags)).collect();
         let names: Vec<String> =
             servers.iter().enumerate().map(|(n, server)| format!("m{n}={}", server.peer_url())).collect();
@@ -38,12 +38,12 @@ impl Cluster {
     }
 
     /// A client of one member only.
-    async fn client(&self, n: usize) -> Client {
+    pub async fn client(&self, n: usize) -> Client {
         self.servers[n].client().await
     }
 
     /// A client of every member that runs.
-    async fn any(&self) -> Client {
+    pub async fn any(&self) -> Client {
         let ca = std::fs::read(self.servers[0].path("ca.crt")).expect("written at the start");
         let tls = TlsOptions::new()
             .ca_certificate(etcd_client::Certificate::from_pem(ca))
@@ -54,11 +54,20 @@ impl Cluster {
     }
 
     async fn leader(&self) -> usize {
+        let mut clients = Vec::new();
+        for server in &self.servers {
+            clients.push(server.client().await);
+        }
+        self.leader_told(&mut clients).await
+    }
+
+    /// As one client of each member is told.
+    pub async fn leader_told(&self, clients: &mut [Client]) -> usize {
         for n in (0..self.servers.len()).cycle() {
             if !self.servers[n].runs() {
                 continue;
             }
-            let status = timeout(Duration::from_secs(2), self.client(n).await.status()).await;
+            let status = timeout(Duration::from_secs(2), clients[n].status()).await;
             let Ok(Ok(status)) = status else { continue };
             let header = status.header().expect("always");
             if status.leader() != 0 && status.leader() == header.member_id() {
@@ -68,9 +77,21 @@ impl Cluster {
         unreachable!("the loop has no end")
     }
 
-    async fn a_follower(&self) -> usize {
+    pub async fn a_follower(&self) -> usize {
         let leader = timeout(DEADLINE, self.leader()).await.expect("a leader is elected");
         (leader + 1) % self.servers.len()
+    }
+
+    /// A server that is to join these members, not started yet.
+    pub fn newcomer(&self, members: &[usize]) -> Server {
+        let mut fresh = Server::new(&[]);
+        for file in ["ca.crt", "tls.crt", "tls.key"] {
+            std::fs::copy(self.servers[0].path(file), fresh.path(file)).expect("writable");
+        }
+        let others: Vec<String> = members.iter().map(|n| format!("m{n}={}", self.servers[*n].peer_url())).collect();
+        let initial = format!("{},fresh={}", others.join(","), fresh.peer_url());
+        fresh.add_flags(&["--name", "fresh", "--initial-cluster", &initial, "--initial-cluster-state", "existing"]);
+        fresh
     }
 }
 
@@ -197,19 +218,13 @@ async fn members_come_and_go() {
     let unknown = refusal(client.member_remove(dead_id).await);
     assert_eq!(unknown.1, "etcdserver: member not found");
 
-    let mut fresh = Server::new(&[]);
-    for file in ["ca.crt", "tls.crt", "tls.key"] {
-        std::fs::copy(cluster.servers[0].path(file), fresh.path(file)).expect("writable");
-    }
+    let others: Vec<usize> = (0..3).filter(|n| *n != dead).collect();
+    let mut fresh = cluster.newcomer(&others);
     let learner = Some(MemberAddOptions::new().with_is_learner());
     let added = client.member_add([fresh.peer_url()], learner).await.expect("added");
     let id = added.member().expect("the new one").id();
     let again = refusal(client.member_add([fresh.peer_url()], None).await);
     assert_eq!(again.1, "etcdserver: Peer URLs already exists");
-    let others: Vec<String> =
-        (0..3).filter(|n| *n != dead).map(|n| format!("m{n}={}", cluster.servers[n].peer_url())).collect();
-    let initial = format!("{},fresh={}", others.join(","), fresh.peer_url());
-    fresh.add_flags(&["--name", "fresh", "--initial-cluster", &initial, "--initial-cluster-state", "existing"]);
     fresh.launch();
     fresh.await_line("ready to serve client requests");
     let mut newcomer = fresh.client().await;

@@ -4,11 +4,15 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 
 /// Nothing here takes near as long, even on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -23,12 +27,24 @@ pub struct Server {
     lines: Option<Receiver<String>>,
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("bound").port()
+/// A port that nobody is given twice, from below those that the kernel gives to clients. Other
+/// test processes begin elsewhere.
+pub fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u32> = 12_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(101);
+    for _ in PORTS {
+        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let port = u16::try_from(PORTS.start + offset).expect("below 32,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("loopback has no free port");
 }
 
-/// A CA and one certificate that serves both as the server's and as the client's.
+/// A CA, one certificate that serves both as the server's and as a nameless client's, and
+/// one of a client named ann.
 pub fn write_certificates(dir: &Path) {
     let mut ca = CertificateParams::new(Vec::new()).expect("no names");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -38,13 +54,22 @@ pub fn write_certificates(dir: &Path) {
     let issuer = Issuer::new(ca, ca_key);
     std::fs::write(dir.join("ca.crt"), ca_cert.pem()).expect("writable");
 
+    write_certificate(dir, "tls", None, &issuer);
+    write_certificate(dir, "ann", Some("ann"), &issuer);
+}
+
+fn write_certificate(dir: &Path, file: &str, common_name: Option<&str>, issuer: &Issuer<'_, KeyPair>) {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let mut leaf = CertificateParams::new(names).expect("valid names");
+    leaf.distinguished_name = DistinguishedName::new();
+    if let Some(name) = common_name {
+        leaf.distinguished_name.push(DnType::CommonName, name);
+    }
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().expect("randomness");
-    let cert = leaf.signed_by(&key, &issuer).expect("a valid leaf");
-    std::fs::write(dir.join("tls.crt"), cert.pem()).expect("writable");
-    std::fs::write(dir.join("tls.key"), key.serialize_pem()).expect("writable");
+    let cert = leaf.signed_by(&key, issuer).expect("a valid leaf");
+    std::fs::write(dir.join(format!("{file}.crt")), cert.pem()).expect("writable");
+    std::fs::write(dir.join(format!("{file}.key")), key.serialize_pem()).expect("writable");
 }
 
 impl Server {
@@ -120,8 +145,9 @@ impl Server {
     pub fn await_line(&mut self, words: &str) {
         let lines = self.lines.as_ref().expect("launched");
         let mut log = String::new();
+        let deadline = Instant::now() + DEADLINE;
         while !log.contains(words) {
-            let line = lines.recv_timeout(DEADLINE);
+            let line = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             log.push_str(&line.unwrap_or_else(|_| panic!("the server does not say {words:?}:\n{log}")));
             log.push('\n');
         }
@@ -164,24 +190,41 @@ impl Server {
     }
 
     pub fn identity(&self) -> Identity {
-        let pem = |name| std::fs::read(self.path(name)).expect("written at the start");
-        Identity::from_pem(pem("tls.crt"), pem("tls.key"))
+        self.identity_of("tls")
+    }
+
+    pub fn identity_of(&self, file: &str) -> Identity {
+        let pem = |end| std::fs::read(self.path(&format!("{file}.{end}"))).expect("written at the start");
+        Identity::from_pem(pem("crt"), pem("key"))
     }
 
     pub async fn client(&self) -> Client {
         self.client_with(&self.path("ca.crt"), Some(self.identity())).await
     }
 
+    /// Authenticates at once.
+    pub async fn client_as(&self, user: &str, password: &str) -> Result<Client, etcd_client::Error> {
+        let options = self.tls(&self.path("ca.crt"), Some(self.identity())).with_user(user, password);
+        Client::connect([self.endpoint()], Some(options)).await
+    }
+
     /// Connects with the first request.
     pub async fn client_with(&self, ca: &Path, identity: Option<Identity>) -> Client {
+        let connected = Client::connect([self.endpoint()], Some(self.tls(ca, identity)));
+        connected.await.expect("a valid endpoint")
+    }
+
+    fn endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    fn tls(&self, ca: &Path, identity: Option<Identity>) -> ConnectOptions {
         let ca = std::fs::read(ca).expect("written at the start");
         let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
         if let Some(identity) = identity {
             tls = tls.identity(identity);
         }
-        let endpoint = format!("https://127.0.0.1:{}", self.port);
-        let connected = Client::connect([endpoint], Some(ConnectOptions::new().with_tls(tls)));
-        connected.await.expect("a valid endpoint")
+        ConnectOptions::new().with_tls(tls)
     }
 }
 

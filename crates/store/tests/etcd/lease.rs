@@ -11,9 +11,9 @@ use crate::harness::{DEADLINE, Server, refusal};
 async fn a_lease_that_runs_out_takes_its_keys_in_one_revision() {
     let server = Server::start(&[]);
     let mut client = server.client().await;
+    let started = Instant::now();
     let lease = client.lease_grant(2, None).await.expect("granted");
     assert_eq!(lease.ttl(), 2);
-    let started = Instant::now();
     for key in ["a", "b"] {
         let options = PutOptions::new().with_lease(lease.id());
         client.put(key, "", Some(options)).await.expect("the lease exists");

@@ -1,6 +1,9 @@
 //! The built `kube-store`, over mTLS, driven by etcd's clients: the `etcd-client` crate and
 //! Debian's `etcdctl`.
 
+mod auth;
+mod auth_cluster;
+mod auth_etcdctl;
 mod cluster;
 mod crash;
 mod etcdctl;

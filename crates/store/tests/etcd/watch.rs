@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::harness::{DEADLINE, Server};
 
-async fn next(stream: &mut WatchStream) -> WatchResponse {
+pub async fn next(stream: &mut WatchStream) -> WatchResponse {
     let message = timeout(DEADLINE, stream.message()).await;
     message.expect("in time").expect("no error").expect("the stream goes on")
 }

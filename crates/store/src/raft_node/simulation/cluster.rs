@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use history::{History, Keys};
 use raft::StateRole;
@@ -11,11 +12,13 @@ use rand::{Rng, SeedableRng};
 use super::clients::{Client, Watcher, read};
 use super::disk::Disk;
 use super::network::{Network, Packet};
+use crate::gate::Gate;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::Bootstrap;
 use crate::raft_node::core::{Config, Core, Input};
 use crate::shared::Shared;
 use crate::state::State;
+use crate::token;
 
 /// Milliseconds between two ticks.
 const TICK: u64 = 10;
@@ -79,6 +82,11 @@ pub struct Cluster {
     figures: Figures,
 }
 
+/// Nobody authenticates here.
+fn gate() -> Gate {
+    Gate::new(token::Config::Simple { ttl: Duration::from_secs(300) }, 4)
+}
+
 fn founded(ids: &[u64]) -> State {
     let member = |id: &u64| pb::Member { id: *id, name: format!("m{id}"), ..pb::Member::default() };
     State::founded(Bootstrap { cluster_id: 1, member_id: 0, members: ids.iter().map(member).collect() })
@@ -95,7 +103,7 @@ impl Cluster {
                 id: *id,
                 disk: Disk::new(&state),
                 core: None,
-                shared: Arc::new(Shared::new(*id, state)),
+                shared: Arc::new(Shared::new(*id, state, gate())),
                 next_tick: 0,
                 synced_at: None,
                 saved_at: None,
@@ -164,7 +172,7 @@ impl Cluster {
         member.starts += 1;
         let (state, recovered) =
             member.disk.open().map_err(|why| format!("member {} cannot start: {why}", member.id))?;
-        let shared = Arc::new(Shared::new(member.id, state));
+        let shared = Arc::new(Shared::new(member.id, state, gate()));
         let config = Config { member_id: member.id, snapshot_count: 20, election_ticks: ELECTION_TICKS };
         // Unlike any other run's.
         let first_id = seed << 32 | member.id << 24 | member.starts << 48;
