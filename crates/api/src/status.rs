@@ -96,6 +96,12 @@ impl ApiError {
         self
     }
 
+    /// The server's general refusals have details, and nothing to tell in them.
+    #[must_use]
+    pub fn without_details(self) -> Self {
+        self.details(StatusDetails::default())
+    }
+
     pub fn not_found(gr: GroupResource<'_>, name: &str) -> Self {
         Self::new(404, "NotFound", format!("{gr} {name:?} not found")).about(gr, name)
     }

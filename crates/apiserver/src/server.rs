@@ -24,6 +24,7 @@ use crate::http::serve;
 use crate::metrics::Metrics;
 use crate::network::{Services, kubernetes};
 use crate::proxy::{AnyCertificate, Backend};
+use crate::rest::turns::Turns;
 use crate::state::Api;
 use crate::store::{self, Store};
 
@@ -81,6 +82,7 @@ impl Server {
             backend,
             documents: Documents::default(),
             health,
+            turns: Turns::default(),
             metrics,
             stop,
         });

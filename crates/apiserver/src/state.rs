@@ -14,6 +14,7 @@ use crate::documents::Documents;
 use crate::metrics::Metrics;
 use crate::network::Services;
 use crate::proxy::Backend;
+use crate::rest::turns::Turns;
 use crate::store::Store;
 
 pub struct Api {
@@ -28,6 +29,7 @@ pub struct Api {
     pub documents: Documents,
     pub health: Health,
     pub metrics: Metrics,
+    pub turns: Turns,
     /// Cancelled when the server drains: watches end then.
     pub stop: CancellationToken,
 }

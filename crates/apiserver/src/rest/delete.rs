@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::options::{Deletion, Propagation};
-use super::write::{self, Current, Retries, Swapped, Writer};
+use super::write::{self, Current, Swapped, Writer};
 use super::{Call, decode, present};
 use crate::admission::{self, Operation};
 use crate::cache::Selection;
@@ -97,8 +97,8 @@ pub async fn one(
     options: &Deletion,
 ) -> Result<Deleted, ApiError> {
     let gr = kind.row.group_resource();
+    let mut turn = api.turns.begin(&write::store_key(api, kind, namespace, name)).await;
     let mut current = write::current(api, kind, namespace, name).await?;
-    let mut retries = Retries::default();
     loop {
         let Some(old) = current else { return Err(ApiError::not_found(gr, name)) };
         match attempt(api, kind, writer, &old, options).await {
@@ -106,8 +106,7 @@ pub async fn one(
                 return Ok(Deleted { bytes, uid: meta::uid(&old.value).to_owned(), gone });
             }
             Ok((Swapped::Clash(newer), _)) => {
-                current = newer;
-                retries.pause().await;
+                current = if turn.lost().await { write::live(api, kind, namespace, name).await? } else { newer };
             }
             Err(_) if !old.live => current = write::live(api, kind, namespace, name).await?,
             Err(error) => return Err(error),

@@ -9,6 +9,7 @@ mod patch_errors;
 pub mod plain;
 pub mod present;
 pub mod read;
+pub mod turns;
 pub mod update;
 pub mod watch;
 pub mod write;

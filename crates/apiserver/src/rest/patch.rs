@@ -38,8 +38,8 @@ impl Patch {
     pub fn parse(media_type: &str, bytes: &Bytes) -> Result<Self, ApiError> {
         let form = match media_type {
             JSON_PATCH => Form::Json(operations(bytes)?),
-            MERGE_PATCH => Form::Merge(map(bytes).ok_or_else(|| ApiError::bad_request("Invalid JSON Patch"))?),
-            STRATEGIC => Form::Strategic(map(bytes).ok_or_else(|| malformed(bytes, "map[string]interface {}"))?),
+            MERGE_PATCH => Form::Merge(map(bytes)?),
+            STRATEGIC => Form::Strategic(map(bytes)?),
             _ => return Err(ApiError::unsupported_media_type(TYPES)),
         };
         Ok(Self { form, repeats: schema::repeats(bytes) })
@@ -95,8 +95,11 @@ impl Patch {
     }
 }
 
-fn map(bytes: &[u8]) -> Option<Value> {
-    serde_json::from_slice(bytes).ok().filter(Value::is_object)
+fn map(bytes: &[u8]) -> Result<Value, ApiError> {
+    let map = serde_json::from_slice(bytes).ok().filter(Value::is_object);
+    map.ok_or_else(|| {
+        ApiError::bad_request(format!("error decoding patch: {}", malformed(bytes, "map[string]interface {}")))
+    })
 }
 
 /// Neither the text nor its type is what it should be, in the words of Go's decoder.

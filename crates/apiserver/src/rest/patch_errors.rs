@@ -11,7 +11,7 @@ pub fn invalid(shown: &str, why: &str) -> ApiError {
 
 /// A patch that cannot be carried out: a test that fails, a path that is not there.
 pub fn rejected() -> ApiError {
-    ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request")
+    ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request").without_details()
 }
 
 /// A map as Go's `%+v` prints it.

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::options::WriteOptions;
-use super::write::{self, Current, Retries, Swapped, Writer};
+use super::write::{self, Current, Swapped, Writer};
 use super::{Call, create, decode, present};
 use crate::admission::{self, Operation};
 use crate::authz::Attributes;
@@ -95,8 +95,8 @@ pub async fn update(
 ) -> Result<Updated, ApiError> {
     let Target { kind, namespace, name, .. } = *target;
     let gr = kind.row.group_resource();
+    let mut turn = api.turns.begin(&write::store_key(api, kind, namespace, name)).await;
     let mut current = write::current(api, kind, namespace, name).await?;
-    let mut retries = Retries::default();
     loop {
         let Some(old) = current else { return Err(ApiError::not_found(gr, name)) };
         match attempt(api, writer, target, &old, mutate).await {
@@ -105,8 +105,7 @@ pub async fn update(
                 return Ok(Updated { bytes, deleted });
             }
             Ok(Swapped::Clash(newer)) => {
-                current = newer;
-                retries.pause().await;
+                current = if turn.lost().await { write::live(api, kind, namespace, name).await? } else { newer };
             }
             // The refusal may be due to an old view; the store has the last word.
             Err(_) if !old.live => current = write::live(api, kind, namespace, name).await?,

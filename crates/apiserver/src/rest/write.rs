@@ -18,26 +18,6 @@ use crate::object;
 use crate::state::Api;
 use crate::store::{Stored, Written};
 
-/// Between the attempts of a read-change-swap: only who names a version may lose to somebody faster, so everybody else
-/// tries until the request's own deadline. The first attempts follow at once, later ones make room for each other.
-#[derive(Default)]
-pub struct Retries {
-    clashes: u32,
-}
-
-impl Retries {
-    const EAGER: u32 = 3;
-    const LONGEST: Duration = Duration::from_millis(50);
-
-    pub async fn pause(&mut self) {
-        self.clashes += 1;
-        if self.clashes > Self::EAGER {
-            let longest = Duration::from_millis(1 << (self.clashes - Self::EAGER).min(6)).min(Self::LONGEST);
-            tokio::time::sleep(longest.mul_f64(rand::random())).await;
-        }
-    }
-}
-
 /// Who writes, when, and whether for real.
 #[derive(Clone, Copy)]
 pub struct Writer<'a> {

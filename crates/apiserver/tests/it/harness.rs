@@ -134,7 +134,13 @@ impl Harness {
         tokio::time::timeout(START_TIMEOUT, ready).await.expect("the server becomes ready");
         // Pods need the account that the controller manager would make.
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-        client.post("/api/v1/namespaces/default/serviceaccounts", &account).await;
+        let made = async {
+            // The server makes the namespace in its own time.
+            while !matches!(client.post("/api/v1/namespaces/default/serviceaccounts", &account).await.0, 201 | 409) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(START_TIMEOUT, made).await.expect("the default namespace is made");
     }
 
     pub fn admin(&self) -> Client {
