@@ -14,7 +14,7 @@ use crate::document::{self, Setting};
 use crate::environment::Environment;
 use crate::flags::Plan;
 use crate::measure::{Round, Side};
-use crate::pb::etcdserverpb::{CompactionRequest, RangeRequest};
+use crate::pb::etcdserverpb::{CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, RangeRequest};
 use crate::process::Usage;
 use crate::progress::Progress;
 use crate::report::{self, Row};
@@ -24,6 +24,9 @@ use crate::{chart, load};
 /// At rest is who takes no more than this of a core.
 const REST_LOOK: Duration = Duration::from_millis(100);
 const REST_CPU: Duration = Duration::from_millis(20);
+/// etcd commits to its database this often.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+const SETTLE_TTL_SECONDS: i64 = 60;
 /// What does not come to rest is measured all the same.
 const REST_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -212,6 +215,7 @@ impl Loaded {
         let clients = preparing.await.with_context(|| format!("cannot prepare {}", program.name))?;
         let mut loaded =
             Loaded { name: program.name, clients, environment, cluster, rounds: Vec::new(), before: Usage::default() };
+        loaded.settle().await?;
         loaded.rest().await?;
         loaded.before = loaded.cluster.usage()?;
         Ok(loaded)
@@ -234,6 +238,19 @@ impl Loaded {
         let range = RangeRequest { key: "/".into(), ..RangeRequest::default() };
         let header = kv.range(range).await?.into_inner().header.context("an answer without a header")?;
         kv.compact(CompactionRequest { revision: header.revision, physical: false }).await?;
+        Ok(())
+    }
+
+    /// Lets go of what preparing has left behind. Every read of etcd 3.4 copies the buffer of the
+    /// writes before the last commit, as large as it ever was; after ten thousand keys written at
+    /// once that is most of a read. It shrinks with a commit that writes no key: that of a lease.
+    async fn settle(&self) -> Result<()> {
+        let mut lease = self.environment.lease(0);
+        for _ in 0..2 {
+            let granted = lease.lease_grant(LeaseGrantRequest { ttl: SETTLE_TTL_SECONDS, id: 0 }).await?;
+            lease.lease_revoke(LeaseRevokeRequest { id: granted.into_inner().id }).await?;
+            tokio::time::sleep(2 * COMMIT_INTERVAL).await;
+        }
         Ok(())
     }
 
