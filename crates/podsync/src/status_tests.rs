@@ -12,16 +12,18 @@ struct Case {
     containers: Vec<Container>,
     memory: Memory,
     stage: Stage,
+    sandbox_ready: bool,
 }
 
 fn case(spec: Value, containers: Vec<Container>) -> Case {
-    Case { spec, containers, memory: Memory::default(), stage: Stage::Run }
+    Case { spec, containers, memory: Memory::default(), stage: Stage::Run, sandbox_ready: true }
 }
 
 impl Case {
     fn status(&self) -> PodStatus {
         let pod = pod_of(self.spec.clone());
-        let runtime = PodRuntime { sandboxes: vec![sandbox("sb", true)], containers: self.containers.clone() };
+        let runtime =
+            PodRuntime { sandboxes: vec![sandbox("sb", self.sandbox_ready)], containers: self.containers.clone() };
         let probes = BTreeMap::new();
         let input = Input {
             pod: &pod,
@@ -105,8 +107,12 @@ fn readiness_waits_for_its_probe() {
 fn a_pod_past_its_deadline_has_failed_once_it_is_down() {
     let mut late = case(one("Always"), vec![exited("a", 0, 137, 99)]);
     late.stage = Stage::Terminate { grace_seconds: 1, failed: Some(Reason::new("DeadlineExceeded", "late")) };
+    // Not while something of it still stands.
     let status = late.status();
-    assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Running"), None));
+    late.sandbox_ready = false;
+    let status = late.status();
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("DeadlineExceeded")));
 }
 
 #[test]
