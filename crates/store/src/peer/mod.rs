@@ -3,6 +3,8 @@
 //!
 //! Invariants
 //! - Nothing here waits for a peer: what a peer does not take in time is dropped and Raft is told.
+//! - Nothing is sent twice: a link that breaks drops what it had. Raft's own messages may come twice, but a command that
+//!   a follower forwards would be applied twice.
 //! - A connection is used only after both ends agreed on the cluster and on who they are.
 
 mod client;
