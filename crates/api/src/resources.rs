@@ -40,6 +40,7 @@ fn stored((group, version): GroupVersion, kind: &'static str, plural: &'static s
         subresources: Vec::new(),
         selectable: Vec::new(),
         printer: None,
+        deprecated: None,
     }
 }
 
@@ -79,6 +80,13 @@ impl Resource {
 
     fn named(mut self, rule: NameRule) -> Self {
         self.name_rule = rule;
+        self
+    }
+
+    /// As `since` and, for those who look for what to use now, `instead`.
+    fn deprecated(mut self, since: &str, instead: &str) -> Self {
+        let named = format!("{} {}", self.api_version(), self.kind);
+        self.deprecated = Some(format!("{named} is deprecated in {since}+; use {instead}").into());
         self
     }
 

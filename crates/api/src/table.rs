@@ -156,6 +156,8 @@ pub struct Resource {
     /// Beside `metadata.name` and `metadata.namespace`, which every kind has.
     pub selectable: Vec<(Text, FieldGetter)>,
     pub printer: Option<Printer>,
+    /// What everyone who uses the kind is warned of.
+    pub deprecated: Option<Text>,
 }
 
 impl Resource {

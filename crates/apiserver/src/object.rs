@@ -4,6 +4,7 @@
 //! spliced in as the first member of `metadata`. Kind and apiVersion hold no quotes, so the first `"metadata":{` of a
 //! canonical encoding is the object's own, and splicing needs no parser.
 
+use api::table::Resource;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value};
 
@@ -30,6 +31,11 @@ pub fn encode(object: &Value) -> Vec<u8> {
     members(&mut out, object.iter().filter(|(k, _)| !matches!(k.as_str(), "kind" | "apiVersion" | "metadata")), false);
     out.push(b'}');
     out
+}
+
+/// How every encoding of a kind begins.
+pub fn type_meta(row: &Resource) -> String {
+    format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", row.kind, row.api_version())
 }
 
 fn members<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'a String, &'a Value)>, mut first: bool) {

@@ -24,7 +24,10 @@ pub(super) fn rows() -> Vec<Resource> {
             .subs(&[Sub::Proxy, Sub::Status])
             .fields(&[("spec.clusterIP", |o| text(o, "/spec/clusterIP")), ("spec.type", |o| text(o, "/spec/type"))])
             .printed(network::service()),
-        namespaced(V1, "Endpoints", "endpoints").short(&["ep"]).printed(network::endpoints()),
+        namespaced(V1, "Endpoints", "endpoints")
+            .short(&["ep"])
+            .printed(network::endpoints())
+            .deprecated("v1.33", "discovery.k8s.io/v1 EndpointSlice"),
         namespaced(V1, "ConfigMap", "configmaps").short(&["cm"]).printed(config::config_map()),
         namespaced(V1, "Secret", "secrets").fields(&[("type", |o| text(o, "/type"))]).printed(config::secret()),
         namespaced(V1, "ServiceAccount", "serviceaccounts")

@@ -5,6 +5,7 @@ mod default_tolerations;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
+mod runtime_class;
 mod service_account;
 mod taint_nodes;
 
@@ -60,6 +61,7 @@ pub async fn mutate(
     taint_nodes::admit(&attributes, object);
     priority::admit(&attributes, object).await?;
     default_tolerations::admit(&attributes, object);
+    runtime_class::admit(&attributes, object).await?;
     Ok(())
 }
 

@@ -35,10 +35,12 @@ pub enum Payload {
     Stream(Body),
 }
 
-/// A list: a head, shared objects between commas, a tail.
+/// A list: a head, shared objects between commas, a tail. The list says of which kind its items are, so they do not.
 pub struct Pieces {
     head: Option<Bytes>,
     items: std::vec::IntoIter<Arc<Entry>>,
+    /// How every item's encoding begins, brace included.
+    type_meta: String,
     first: bool,
     pending: Option<Bytes>,
     tail: Option<Bytes>,
@@ -46,18 +48,24 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    pub fn list(head: Bytes, items: Vec<Arc<Entry>>, tail: Bytes) -> Self {
+    pub fn list(head: Bytes, items: Vec<Arc<Entry>>, tail: Bytes, type_meta: String) -> Self {
         let commas = items.len().saturating_sub(1);
-        let bytes: usize = head.len() + tail.len() + commas + items.iter().map(|i| i.body.len()).sum::<usize>();
+        let items_len: usize = items.iter().map(|i| 1 + untyped(&i.body, &type_meta).len()).sum();
         Self {
+            left: (head.len() + tail.len() + commas + items_len) as u64,
             head: Some(head),
             items: items.into_iter(),
+            type_meta,
             first: true,
             pending: None,
             tail: Some(tail),
-            left: bytes as u64,
         }
     }
+}
+
+/// What follows the brace of an object and its kind and version.
+fn untyped<'a>(body: &'a [u8], type_meta: &str) -> &'a [u8] {
+    body.strip_prefix(type_meta.as_bytes()).unwrap_or(&body[1..])
 }
 
 impl Iterator for Pieces {
@@ -69,12 +77,8 @@ impl Iterator for Pieces {
         } else if let Some(body) = self.pending.take() {
             body
         } else if let Some(item) = self.items.next() {
-            if std::mem::take(&mut self.first) {
-                item.body.clone()
-            } else {
-                self.pending = Some(item.body.clone());
-                Bytes::from_static(b",")
-            }
+            self.pending = Some(item.body.slice_ref(untyped(&item.body, &self.type_meta)));
+            Bytes::from_static(if std::mem::take(&mut self.first) { b"{" } else { b",{" })
         } else {
             self.tail.take()?
         };

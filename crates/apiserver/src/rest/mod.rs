@@ -43,6 +43,9 @@ pub async fn handle(api: &Arc<Api>, request: &Request) -> Result<Reply, ApiError
         return Ok(Reply::not_found());
     }
     let call = Call { api, kind: &kind, request };
+    if let Some(warning) = &kind.row.deprecated {
+        request.warn(&**warning);
+    }
     if !info.subresource.is_empty() {
         return subresource::handle(&call).await;
     }

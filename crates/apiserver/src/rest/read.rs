@@ -16,7 +16,7 @@ use crate::cache::{Cache, Entry, Listed, Selection};
 use crate::http::accept::Shape;
 use crate::http::query::Query;
 use crate::http::reply::{JSON, Payload, Pieces, Reply};
-use crate::object::EventType;
+use crate::object::{self, EventType};
 use crate::store;
 
 /// Objects read from the store at once for a page at an old revision.
@@ -250,7 +250,7 @@ fn write(call: &Call<'_>, page: Page) -> Result<Reply, ApiError> {
                 row.list_kind(),
                 row.api_version()
             );
-            let pieces = Pieces::list(head.into(), page.items, Bytes::from_static(b"]}\n"));
+            let pieces = Pieces::list(head.into(), page.items, Bytes::from_static(b"]}\n"), object::type_meta(row));
             Ok(Reply::new(StatusCode::OK, JSON, Payload::Pieces(pieces)))
         }
         Shape::Metadata => {

@@ -199,6 +199,8 @@ async fn lists_in_pages_tables_and_selections() {
     let (_, first) = c.get(&format!("{MAPS}?limit=3")).await;
     assert_eq!(names(&first), ["m0", "m1", "m2"]);
     assert_eq!(first["metadata"]["remainingItemCount"], 4);
+    let item = &first["items"][0];
+    assert_eq!((item.get("kind"), item.get("apiVersion"), &first["kind"]), (None, None, &json!("ConfigMapList")));
     c.delete(&format!("{MAPS}/m4"), &json!({})).await;
     let mut seen = names(&first);
     let mut token = first["metadata"]["continue"].clone();
@@ -224,6 +226,40 @@ async fn lists_in_pages_tables_and_selections() {
 
     let (code, _) = c.delete(&format!("{MAPS}?labelSelector=half%3Dhigh"), &json!({})).await;
     assert_eq!((code, names(&c.get(MAPS).await.1)), (200, vec!["m0".into(), "m1".into(), "m2".into()]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_of_a_deprecated_kind_are_warned() {
+    let h = Harness::start().await;
+    let warning = async |path: &str| {
+        let (code, headers, _) = h.admin().exchange(http::Method::GET, path, &[], Vec::new()).await;
+        assert_eq!(code, 200, "{path}");
+        headers.get("warning").map(|w| w.to_str().expect("text").to_owned())
+    };
+    let expected = "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"";
+    assert_eq!(warning("/api/v1/namespaces/default/endpoints").await.as_deref(), Some(expected));
+    assert_eq!(warning(MAPS).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_names_a_runtime_class_that_exists() {
+    let h = Harness::start().await;
+    let c = h.admin();
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "vm"},
+        "spec": {"runtimeClassName": "kata", "containers": [{"name": "c", "image": "i"}]},
+    });
+    let (code, refused) = c.post(pods, &pod).await;
+    let why = "pods \"vm\" is forbidden: pod rejected: RuntimeClass \"kata\" not found";
+    assert_eq!((code, refused["message"].as_str()), (403, Some(why)));
+    let class = json!({
+        "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "kata"}, "handler": "kata",
+        "overhead": {"podFixed": {"cpu": "250m"}},
+    });
+    assert_eq!(c.post("/apis/node.k8s.io/v1/runtimeclasses", &class).await.0, 201);
+    let (code, created) = c.post(pods, &pod).await;
+    assert_eq!((code, &created["spec"]["overhead"]["cpu"]), (201, &json!("250m")), "{created}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
