@@ -1,4 +1,4 @@
-//! Applying committed entries: change the state, tell the watchers, answer who waits.
+//! Applying committed entries: change the state, have the watchers told and answered who waits.
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -7,6 +7,7 @@ use raft::prelude::{Entry, EntryType};
 use tokio::sync::oneshot;
 
 use super::core::{Core, context_id};
+use super::effects::Delivery;
 use super::handle::Answer;
 use crate::auth::{attributed, attribution};
 use crate::error::Refusal;
@@ -38,12 +39,8 @@ impl Core {
         drop(state);
         self.node.advance_apply_to(last);
         self.node.mut_store().trim(last);
-        shared.hub.publish(&transactions, told);
         shared.status.set_pending(self.pending.len());
-        for (asker, answer) in answers {
-            // Whoever gave up waiting is not interested.
-            let _ = asker.send(answer);
-        }
+        self.effects.deliveries.push(Delivery::Applied { transactions, revision: told, answers });
         Ok(())
     }
 

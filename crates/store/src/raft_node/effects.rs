@@ -1,12 +1,15 @@
 //! What a member wants done. Writes are carried out in order; messages may leave before the writes beside them are
-//! durable, the core has kept back those that may not.
+//! durable, the core has kept back those that may not. Deliveries are made in order.
 
 use std::sync::Arc;
 
-use mvcc::{Changes, KeyValue, Revision};
+use mvcc::{Changes, KeyValue, Revision, Transaction};
 use raft::prelude::{Entry, HardState, Message};
 use raftlog::Mark;
+use tokio::sync::oneshot;
 
+use super::handle::Answer;
+use crate::hub::Hub;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::Head;
 
@@ -39,9 +42,40 @@ pub struct Captured {
     pub records: Vec<(Revision, Arc<KeyValue>)>,
 }
 
+/// What those who wait outside are told.
+pub enum Delivery {
+    /// Commands were applied: watchers first, so that whoever is answered may rely on the marks.
+    Applied { transactions: Vec<Arc<Transaction>>, revision: i64, answers: Vec<(oneshot::Sender<Answer>, Answer)> },
+    /// A snapshot took the place of the state.
+    Jumped { revision: i64 },
+    /// The state is as new as these reads want it.
+    Readable(Vec<oneshot::Sender<()>>),
+}
+
+impl Delivery {
+    /// Whoever gave up waiting is not interested.
+    pub fn deliver(self, hub: &Hub) {
+        match self {
+            Delivery::Applied { transactions, revision, answers } => {
+                hub.publish(&transactions, revision);
+                for (asker, answer) in answers {
+                    let _ = asker.send(answer);
+                }
+            }
+            Delivery::Jumped { revision } => hub.jump(revision),
+            Delivery::Readable(readers) => {
+                for reader in readers {
+                    let _ = reader.send(());
+                }
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Effects {
     pub writes: Vec<Write>,
+    pub deliveries: Vec<Delivery>,
     pub messages: Vec<Message>,
     pub snapshots: Vec<Outgoing>,
     pub jobs: Vec<Job>,

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use raft::prelude::Message;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use super::checkpointer;
 use super::core::{Config, Core, Input};
-use super::effects::{Job, Outgoing, Write};
+use super::effects::{Delivery, Job, Outgoing, Write};
 use super::handle::{Handle, Threads};
 use super::log_writer::LogWriter;
 use crate::checkpoint::Checkpoint;
@@ -49,14 +50,17 @@ pub struct Parts {
     pub failed: CancellationToken,
 }
 
-/// Starts the node's threads on a log and a checkpoint that were opened and belong together.
+/// Starts the node's threads on a log and a checkpoint that were opened and belong together, and in the runtime that this
+/// is called in the task that tells others what the node has done: woken from within, theirs are woken cheaply.
 pub fn start(parts: Parts, (inputs_tx, inputs): (Sender<Input>, Receiver<Input>)) -> Result<(Handle, Threads)> {
     let Parts { config, tick, shared, wal, recovered, checkpoint, peers, failed } = parts;
     let (writes, writes_rx) = channel();
     let (jobs, jobs_rx) = channel();
     let core = Core::new(config, shared.clone(), recovered, rand::random())?;
     let next_tick = Instant::now() + tick;
-    let node = Node { core, inputs, writes, jobs, peers, failed, tick, next_tick, removed_at: None };
+    let (deliveries, deliveries_rx) = unbounded_channel();
+    tokio::spawn(deliver(deliveries_rx, shared.clone()));
+    let node = Node { core, inputs, writes, jobs, deliveries, peers, failed, tick, next_tick, removed_at: None };
     let syncs = shared.gauges.syncs.clone();
     let writer = LogWriter { wal, writes: writes_rx, inputs: inputs_tx.clone(), syncs };
     let checkpoint_inputs = inputs_tx.clone();
@@ -73,11 +77,19 @@ pub fn start(parts: Parts, (inputs_tx, inputs): (Sender<Input>, Receiver<Input>)
     Ok((Handle::new(inputs_tx.clone()), Threads { inputs: inputs_tx, threads }))
 }
 
+/// Ends when the raft thread has. The queue is short by itself: who is answered waits for that before asking again.
+async fn deliver(mut deliveries: UnboundedReceiver<Delivery>, shared: Arc<Shared>) {
+    while let Some(delivery) = deliveries.recv().await {
+        delivery.deliver(&shared.hub);
+    }
+}
+
 struct Node {
     core: Core,
     inputs: Receiver<Input>,
     writes: Sender<Write>,
     jobs: Sender<Job>,
+    deliveries: UnboundedSender<Delivery>,
     peers: Box<dyn Outbound>,
     failed: CancellationToken,
     tick: Duration,
@@ -118,6 +130,10 @@ impl Node {
         // Messages first: peers write while this member does.
         if !effects.messages.is_empty() {
             self.peers.send(effects.messages);
+        }
+        for delivery in effects.deliveries {
+            // Without the runtime nobody waits for it any more.
+            let _ = self.deliveries.send(delivery);
         }
         effects.snapshots.into_iter().for_each(|outgoing| self.peers.send_snapshot(outgoing));
         for write in effects.writes {

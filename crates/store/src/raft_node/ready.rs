@@ -6,7 +6,7 @@ use raft::prelude::{Entry, HardState, Message, MessageType, Ready};
 use raftlog::Mark;
 
 use super::core::{Core, Read, context_id};
-use super::effects::{Captured, Job, Outgoing, Write};
+use super::effects::{Captured, Delivery, Job, Outgoing, Write};
 use crate::error::Refusal;
 use crate::state::Applied;
 
@@ -132,7 +132,7 @@ impl Core {
             self.shared.gate.adopt(&current.auth);
         }
         self.unapplied = Some((install.number, install.mark.index));
-        self.shared.hub.jump(revision);
+        self.effects.deliveries.push(Delivery::Jumped { revision });
         // Whether their commands are part of the snapshot nobody can tell.
         for (_, proposal) in self.pending.drain() {
             let _ = proposal.answer.send(Err(Refusal::TimedOut));
@@ -178,8 +178,9 @@ impl Core {
         let applied = self.shared.state.read().applied.index;
         let (ready, waiting): (Vec<_>, Vec<_>) = self.reads.drain(..).partition(|r| r.index <= applied);
         self.reads = waiting;
-        for reader in ready.into_iter().flat_map(|read| read.waiting) {
-            let _ = reader.send(());
+        let readers: Vec<_> = ready.into_iter().flat_map(|read| read.waiting).collect();
+        if !readers.is_empty() {
+            self.effects.deliveries.push(Delivery::Readable(readers));
         }
     }
 }

@@ -2,16 +2,17 @@
 //!
 //! A watch is a place in the history. Being woken, the task reads on from there and sends
 //! whole transactions; a client that reads slowly slows down its own stream and no other.
+//! The task is HTTP/2's own of the stream: an event wakes one task per watcher, not two.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures::Stream;
 use mvcc::{Filter, KeyRange};
 use prost::Message;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Context;
@@ -51,9 +52,24 @@ impl pb::watch_server::Watch for Watch {
             next_id: 0,
             responses,
         };
-        tokio::spawn(task.run(r.into_inner()));
-        let stream: Responses = Box::pin(ReceiverStream::new(receiver));
+        let stream: Responses = Box::pin(Driven { task: Some(Box::pin(task.run(r.into_inner()))), receiver });
         self.0.answer(SERVICE, "Watch", Ok(stream))
+    }
+}
+
+/// What a task sends, read by whoever drives the task.
+struct Driven<F> {
+    task: Option<Pin<Box<F>>>,
+    receiver: mpsc::Receiver<Result<pb::WatchResponse, Status>>,
+}
+
+impl<F: Future<Output = ()>> Stream for Driven<F> {
+    type Item = Result<pb::WatchResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Option<Self::Item>> {
+        // The last of what the task holds goes with it, so that the stream ends.
+        self.task.take_if(|task| task.as_mut().poll(cx).is_ready());
+        self.receiver.poll_recv(cx)
     }
 }
 
@@ -107,7 +123,6 @@ impl Task {
                     let _ = self.responses.send(Err(Refusal::Stopped.into())).await;
                     return Ok(());
                 }
-                () = self.responses.closed() => return Err(Gone),
             }
         }
     }

@@ -315,6 +315,7 @@ impl Cluster {
         let timeout = own.random_range(ELECTION_TICKS..2 * ELECTION_TICKS);
         core.node.raft.set_randomized_election_timeout(timeout);
         let effects = std::mem::take(&mut core.effects);
+        effects.deliveries.into_iter().for_each(|delivery| delivery.deliver(&core.shared.hub));
         member.disk.write(effects.writes);
         for job in effects.jobs {
             member.disk.begin_checkpoint(job);
