@@ -13,7 +13,7 @@ use daemon::CancellationToken;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use podsync::plan::deadline;
-use podsync::{Input, Kill, Memory, Plan, PodRuntime, Reason, Stage, labels, pod as spec};
+use podsync::{Input, Job, Kill, Memory, Plan, PodRuntime, Reason, Stage, labels, pod as spec};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -295,17 +295,21 @@ impl Worker {
         }
         self.collect(pod, runtime, plan).await;
         if let Some(job) = plan.job.take() {
-            let current = runtime.current_sandbox(spec::host_network(pod));
-            let ips = |s: &podsync::Sandbox| if spec::host_network(pod) { self.ctx.host_ips() } else { s.ips.clone() };
-            let sandbox = current.map(|s| (s.id.clone(), ips(s), s.attempt));
-            let (ctx, notes) = (self.ctx.clone(), self.notes.0.clone());
-            let starter = Starter { ctx, pod: pod.clone(), job, sandbox, notes, cancel: self.cancel.clone() };
-            self.memory.busy = true;
-            self.job = Some(self.tasks.spawn(async move {
-                Box::pin(starter.run()).await;
-                Done::Job
-            }));
+            self.start(pod, runtime, job);
         }
+    }
+
+    fn start(&mut self, pod: &Arc<Pod>, runtime: &PodRuntime, job: Job) {
+        let current = runtime.current_sandbox(spec::host_network(pod));
+        let ips = |s: &podsync::Sandbox| if spec::host_network(pod) { self.ctx.host_ips() } else { s.ips.clone() };
+        let sandbox = current.map(|s| (s.id.clone(), ips(s), s.attempt));
+        let (ctx, notes) = (self.ctx.clone(), self.notes.0.clone());
+        let starter = Starter { ctx, pod: pod.clone(), job, sandbox, notes, cancel: self.cancel.clone() };
+        self.memory.busy = true;
+        self.job = Some(self.tasks.spawn(async move {
+            Box::pin(starter.run()).await;
+            Done::Job
+        }));
     }
 
     /// Once per back-off, not once per look at it.
