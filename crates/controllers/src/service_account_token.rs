@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_secret_that_is_gone_is_not_listed() {
         let robot = Arc::new(account(json!([{"name": "s"}, {"name": "other"}])));
-        let Verb::Update { object, .. } = &plan_gone("ns", "s", &[robot.clone()]).ops[0].verb else {
+        let Verb::Update { object, .. } = &plan_gone("ns", "s", std::slice::from_ref(&robot)).ops[0].verb else {
             panic!("an update");
         };
         assert_eq!(object["secrets"], json!([{"name": "other"}]));
