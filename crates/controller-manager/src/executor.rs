@@ -11,7 +11,7 @@ use std::time::Duration;
 use client::kube::{self, Client};
 use client::{Key, Recorder, recorder};
 use controllers::Failure;
-use controllers::plan::{Event, EventType, Guard, Op, Plan, Verb};
+use controllers::plan::{Event, EventType, Guard, Op, Plan, Target, Verb};
 use futures::stream::{self, StreamExt};
 use serde_json::Value;
 
@@ -40,6 +40,8 @@ pub enum Error {
     },
     #[error("{what} is gone or being deleted")]
     OwnerGone { what: String },
+    #[error("{what} is there after all")]
+    OwnerBack { what: String },
 }
 
 impl Error {
@@ -117,31 +119,21 @@ impl Executor {
         }
     }
 
-    async fn check_guards(&self, ops: &[Op], known: &mut HashMap<String, bool>) -> Result<(), Error> {
+    async fn check_guards(&self, ops: &[Op], known: &mut HashMap<Target, Option<Value>>) -> Result<(), Error> {
         for guard in ops.iter().filter_map(|op| op.guard.as_ref()) {
-            let alive = match known.get(&guard.uid) {
-                Some(alive) => *alive,
-                None => {
-                    let alive = self.is_alive(guard).await?;
-                    known.insert(guard.uid.clone(), alive);
-                    alive
-                }
-            };
-            if !alive {
-                return Err(Error::OwnerGone { what: describe_target(&guard.target) });
+            let (Guard::Alive { target, .. } | Guard::Absent { target, .. }) = guard;
+            if !known.contains_key(target) {
+                known.insert(target.clone(), self.read(target).await?);
             }
+            check_guard(guard, known.get(target).and_then(Option::as_ref))?;
         }
         Ok(())
     }
 
-    async fn is_alive(&self, guard: &Guard) -> Result<bool, Error> {
-        let what = describe_target(&guard.target);
-        let found = request::get(&self.client, &guard.target)
-            .await
-            .map_err(|source| Error::Transport { what, source: Box::new(source) })?;
-        Ok(found.is_some_and(|object| {
-            object["metadata"]["uid"] == guard.uid && object["metadata"]["deletionTimestamp"].is_null()
-        }))
+    async fn read(&self, target: &Target) -> Result<Option<Value>, Error> {
+        let what = describe_target(target);
+        let found = request::get(&self.client, target).await;
+        found.map_err(|source| Error::Transport { what, source: Box::new(source) })
     }
 
     async fn apply(&self, op: &Op) -> Result<Option<Written>, Error> {
@@ -188,6 +180,21 @@ impl Executor {
             }
         }
         self.recorder.event(&event.regarding, kind, &event.reason, message.into_owned());
+    }
+}
+
+fn check_guard(guard: &Guard, found: Option<&Value>) -> Result<(), Error> {
+    let is = |uid: &str| found.is_some_and(|object| object["metadata"]["uid"] == uid);
+    match guard {
+        Guard::Alive { target, uid } => {
+            let deleting = found.is_some_and(|object| !object["metadata"]["deletionTimestamp"].is_null());
+            let alive = is(uid) && !deleting;
+            if alive { Ok(()) } else { Err(Error::OwnerGone { what: describe_target(target) }) }
+        }
+        Guard::Absent { target, uid } => {
+            let back = if uid.is_empty() { found.is_some() } else { is(uid) };
+            if back { Err(Error::OwnerBack { what: describe_target(target) }) } else { Ok(()) }
+        }
     }
 }
 
@@ -241,7 +248,7 @@ fn describe(op: &Op) -> String {
     format!("{verb} {}", describe_target(&op.target))
 }
 
-fn describe_target(target: &controllers::plan::Target) -> String {
+fn describe_target(target: &Target) -> String {
     let namespace = target.namespace.as_deref().unwrap_or_default();
     format!("{} {namespace}/{}", target.kind.plural, target.name)
 }
@@ -249,7 +256,7 @@ fn describe_target(target: &controllers::plan::Target) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use controllers::plan::{Target, reference, warning};
+    use controllers::plan::{reference, warning};
     use http::{Method, Response};
     use k8s_openapi::api::core::v1::Pod;
     use kube::client::Body;
@@ -323,5 +330,24 @@ mod tests {
     async fn what_exists_already_may_be_good_enough() {
         let (executor, _) = executor(1, 409);
         assert!(matches!(executor.execute(&creates(1)).await.error, Some(Error::Conflict { .. })));
+    }
+
+    #[test]
+    fn guards_look_at_what_is_there() {
+        let target = Target { kind: controllers::Kind::of::<Pod>(), namespace: None, name: "p".into() };
+        let alive = |uid: &str| Guard::Alive { target: target.clone(), uid: uid.to_owned() };
+        let absent = |uid: &str| Guard::Absent { target: target.clone(), uid: uid.to_owned() };
+        let there = json!({"metadata": {"uid": "u"}});
+        let check = |guard: Guard, found: Option<&Value>, expected: bool| {
+            assert_eq!(check_guard(&guard, found).is_ok(), expected, "{guard:?} {found:?}");
+        };
+        check(alive("u"), Some(&there), true);
+        check(alive("old"), Some(&there), false);
+        check(alive("u"), Some(&json!({"metadata": {"uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"}})), false);
+        check(alive("u"), None, false);
+        check(absent(""), None, true);
+        check(absent(""), Some(&there), false);
+        check(absent("u"), Some(&there), false);
+        check(absent("old"), Some(&there), true);
     }
 }

@@ -1,7 +1,8 @@
 //! Flags, with upstream's names and defaults, checked before anything starts.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -9,6 +10,8 @@ use clap::{ArgAction, Parser};
 use controllers::node_ipam::Pool;
 use daemon::LogArgs;
 use ipnet::IpNet;
+
+use crate::signer::Signer;
 
 /// Kubernetes' controllers: they watch the state of the cluster and move it towards what was asked for
 #[derive(Debug, Parser)]
@@ -68,6 +71,9 @@ pub struct Args {
     /// Authority published to every namespace for verifying the API server
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,
+    /// RSA or ECDSA key that signs the tokens of Secrets; none are made without it
+    #[arg(long)]
+    pub service_account_private_key_file: Option<PathBuf>,
     /// Controllers to run: `*` all, `foo` the one, `-foo` not the one
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
     pub controllers: Vec<String>,
@@ -106,6 +112,8 @@ pub struct Args {
     #[arg(long, default_value_t = 20)]
     pub concurrent_gc_syncs: usize,
     #[arg(long, default_value_t = 5)]
+    pub concurrent_serviceaccount_token_syncs: usize,
+    #[arg(long, default_value_t = 5)]
     pub concurrent_ttl_after_finished_syncs: usize,
     #[command(flatten)]
     pub log: LogArgs,
@@ -117,6 +125,7 @@ pub struct Flags {
     args: Args,
     pub pools: Vec<Pool>,
     pub root_ca: Option<String>,
+    pub signer: Option<Arc<Signer>>,
 }
 
 impl std::ops::Deref for Flags {
@@ -138,11 +147,14 @@ impl Flags {
             "--leader-elect-lease-duration must be greater than --leader-elect-renew-deadline"
         );
         let pools = if args.allocate_node_cidrs { pools(&args)? } else { Vec::new() };
-        let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).with_context(|| format!("--root-ca-file: cannot read {}", path.display()))
+        let read = |flag: &str, path: &Path| {
+            std::fs::read_to_string(path).with_context(|| format!("{flag}: cannot read {}", path.display()))
         };
-        let root_ca = args.root_ca_file.as_ref().map(read).transpose()?;
-        Ok(Self { args, pools, root_ca })
+        let root_ca = args.root_ca_file.as_ref().map(|path| read("--root-ca-file", path)).transpose()?;
+        let flag = "--service-account-private-key-file";
+        let key = args.service_account_private_key_file.as_ref().map(|path| read(flag, path)).transpose()?;
+        let signer = key.map(|pem| Signer::load(pem.as_bytes()).context(flag)).transpose()?.map(Arc::new);
+        Ok(Self { args, pools, root_ca, signer })
     }
 
     /// The last mention of a controller wins over `*`.

@@ -18,7 +18,8 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, Repl
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Secret, Service,
+    ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -127,7 +128,11 @@ impl<K: Object> Feed<K> {
 
     /// Only objects of this name, in every namespace.
     fn named(name: &str) -> Self {
-        Self { config: watcher::Config::default().fields(&format!("metadata.name={name}")), ..Self::new() }
+        Self::selected(&format!("metadata.name={name}"))
+    }
+
+    fn selected(fields: &str) -> Self {
+        Self { config: watcher::Config::default().fields(fields), ..Self::new() }
     }
 
     pub fn on_change(&mut self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
@@ -227,7 +232,8 @@ informers! {
     controller_revisions: ControllerRevision = Feed::new(),
     jobs: Job = Feed::new(),
     cron_jobs: CronJob = Feed::new(),
-    service_accounts: ServiceAccount = Feed::named(controllers::service_account::DEFAULT_ACCOUNT),
+    service_accounts: ServiceAccount = Feed::new(),
+    token_secrets: Secret = Feed::selected(&format!("type={}", controllers::service_account_token::SECRET_TYPE)),
     config_maps: ConfigMap = Feed::named(controllers::service_account::ROOT_CA),
     leases: Lease = Feed { api: |client| Api::namespaced(client.clone(), NODE_LEASES), ..Feed::new() },
     claims: PersistentVolumeClaim = Feed::new(),

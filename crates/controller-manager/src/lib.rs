@@ -15,6 +15,7 @@ mod manager;
 mod namespace;
 mod request;
 mod serving;
+mod signer;
 mod work;
 
 use std::sync::Arc;

@@ -211,7 +211,7 @@ impl Runner {
             return Outcome::Done;
         }
         match error {
-            Error::Conflict { .. } | Error::OwnerGone { .. } => {
+            Error::Conflict { .. } | Error::OwnerGone { .. } | Error::OwnerBack { .. } => {
                 tracing::debug!(controller = self.name, %key, %error, "will try again");
             }
             _ => tracing::warn!(controller = self.name, %key, error = ?error, "sync failed"),

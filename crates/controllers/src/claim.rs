@@ -49,7 +49,7 @@ where
 {
     let patch = json!({"metadata": {"uid": object.meta().uid, "ownerReferences": [controller_reference(owner)]}});
     Op::patch(Target::of(object), PatchType::Strategic, patch)
-        .guarded(Guard { target: Target::of(owner), uid: owner.uid().to_owned() })
+        .guarded(Guard::Alive { target: Target::of(owner), uid: owner.uid().to_owned() })
 }
 
 fn release<O, T>(owner: &O, object: &T) -> Op

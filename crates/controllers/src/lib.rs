@@ -32,6 +32,7 @@ pub mod revision;
 pub mod schedule;
 pub mod selector;
 pub mod service_account;
+pub mod service_account_token;
 pub mod service_pods;
 pub mod stateful_set;
 pub mod taint_eviction;

@@ -99,12 +99,15 @@ pub enum Verb {
     },
 }
 
-/// An object that must still exist, with this uid and not being deleted, read live before the write. The cache may
-/// not know yet that the owner went away; adopting on its word would resurrect a dead owner's claim.
+/// What must be so when an object is read live before the write, because the cache may lag behind.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Guard {
-    pub target: Target,
-    pub uid: String,
+pub enum Guard {
+    /// It exists, with this uid, and is not being deleted. Adopting for an owner that went away would resurrect its
+    /// claim.
+    Alive { target: Target, uid: String },
+    /// Nothing by that name exists; with a uid: not that very one. Cleaning up after an object that the cache has not
+    /// seen yet would destroy what has just been made.
+    Absent { target: Target, uid: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ pub mod duration;
 pub mod expand;
 pub mod image_name;
 pub mod labels;
+pub mod memory;
 pub mod phase;
 pub mod plan;
 pub mod pod;
@@ -21,7 +22,8 @@ pub mod runtime;
 pub mod status;
 
 pub use backoff::Backoff;
-pub use plan::{Input, Job, Kill, Memory, Plan, Reason, Stage, Start, plan};
+pub use memory::Memory;
+pub use plan::{Input, Job, Kill, Plan, Reason, Stage, Start, plan};
 pub use probe::{Outcome, Probed};
 pub use runtime::{Container, Exit, PodRuntime, Sandbox, State};
 pub use status::status;

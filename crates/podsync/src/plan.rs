@@ -5,13 +5,12 @@
 //! the containers whose turn it is. The caller never runs two jobs of one pod at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
-use crate::backoff::Backoff;
 use crate::duration;
+use crate::memory::Memory;
 use crate::pod::{self, RestartPolicy};
 use crate::probe::{Outcome, Probed};
 use crate::runtime::{Container, PodRuntime, Sandbox, State};
@@ -38,23 +37,6 @@ pub enum Stage {
         grace_seconds: i64,
         failed: Option<Reason>,
     },
-}
-
-/// What the worker remembers between plans. Lost at a restart, at no harm but a shorter back-off.
-#[derive(Debug, Clone, Default)]
-pub struct Memory {
-    pub crashes: Backoff,
-    pub pulls: Backoff,
-    /// The last failure to start each container, until it is started.
-    pub failures: BTreeMap<String, Reason>,
-    /// Containers a kill is under way for, by id.
-    pub killing: BTreeSet<String>,
-    /// A sandbox or containers are being started.
-    pub busy: bool,
-    /// The containers whose turn has come in the job under way: their back-off is over.
-    pub launching: BTreeSet<String>,
-    /// No job before this instant: the last one failed as a whole (volumes, network).
-    pub retry_at: Option<Timestamp>,
 }
 
 pub struct Input<'a> {
@@ -94,6 +76,10 @@ pub struct Kill {
 pub struct Plan {
     pub kills: Vec<Kill>,
     pub stop_sandboxes: Vec<String>,
+    /// The newest sandbox when it cannot be used any more and another is to take its place.
+    pub lost_sandbox: Option<String>,
+    /// What runs in lost sandboxes, for [`Memory::displaced`].
+    pub displaced: BTreeMap<String, Option<Timestamp>>,
     pub job: Option<Job>,
     pub remove_containers: Vec<String>,
     pub remove_sandboxes: Vec<String>,
@@ -142,9 +128,12 @@ fn run(input: &Input, plan: &mut Plan) {
 /// No usable sandbox: what is left of the old one goes first.
 fn renew_sandbox(input: &Input, plan: &mut Plan) {
     let first = first_starts(input);
-    let ended = !input.runtime.sandboxes.is_empty() && first.is_empty();
-    let leftovers = input.runtime.any_running() || input.runtime.sandboxes.iter().any(|s| s.ready);
-    if leftovers || ended {
+    let ended = first.is_empty();
+    if !ended {
+        plan.lost_sandbox = input.runtime.sandboxes.first().map(|s| s.id.clone());
+        plan.displaced = displaced(input);
+    }
+    if ended || input.runtime.any_running() || unstopped(input).next().is_some() {
         tear_down(input, plan, pod::grace_period(input.pod), "");
         plan.finished &= ended;
         return;
@@ -160,10 +149,9 @@ fn first_starts(input: &Input) -> Vec<Start> {
     if policy == RestartPolicy::Never && had_sandbox && !input.runtime.containers.is_empty() {
         return Vec::new();
     }
-    let wanted = |c: &&Spec| match input.runtime.latest(&c.name).and_then(Container::exit) {
-        Some(exit) => policy.restarts(exit.code),
-        None => true,
-    };
+    let succeeded = |c: &Container| !is_displaced(input, c) && c.exit().is_some_and(|exit| exit.code == 0);
+    let wanted =
+        |c: &&Spec| policy != RestartPolicy::OnFailure || !input.runtime.latest(&c.name).is_some_and(succeeded);
     let main: Vec<Start> = pod::containers(input.pod).iter().filter(wanted).map(|c| start(input, c)).collect();
     match pod::init_containers(input.pod).first() {
         Some(init) if !main.is_empty() => vec![start(input, init)],
@@ -171,13 +159,35 @@ fn first_starts(input: &Input) -> Vec<Start> {
     }
 }
 
+/// Sandboxes that still may hold an address, rules or a process.
+fn unstopped<'a>(input: &Input<'a>) -> impl Iterator<Item = &'a Sandbox> + use<'a> {
+    let memory = input.memory;
+    input.runtime.sandboxes.iter().filter(|s| s.ready || !memory.stopped.contains(&s.id))
+}
+
+/// Whatever runs while its sandbox is lost. Its back-off is counted from the crash before, if there was one.
+fn displaced(input: &Input) -> BTreeMap<String, Option<Timestamp>> {
+    let running = input.runtime.containers.iter().filter(|c| c.may_run() && !is_displaced(input, c));
+    running.map(|c| (c.id.clone(), last_exit(input, &c.name))).collect()
+}
+
+fn is_displaced(input: &Input, container: &Container) -> bool {
+    input.memory.displaced.contains_key(&container.id)
+}
+
+/// When the newest dead instance ended.
+fn last_exit(input: &Input, name: &str) -> Option<Timestamp> {
+    let dead = input.runtime.containers.iter().filter(|c| c.name == name).find_map(Container::exit);
+    dead.and_then(|exit| exit.finished_at)
+}
+
 fn start(input: &Input, spec: &Spec) -> Start {
     let latest = input.runtime.latest(&spec.name);
-    let previous = input.runtime.containers.iter().find(|c| c.name == spec.name && c.exit().is_some());
+    let displaced = latest.and_then(|c| input.memory.displaced.get(&c.id).copied());
     Start {
         name: spec.name.clone(),
         restart_count: latest.map_or(0, |c| c.restart_count + 1),
-        crashed_at: previous.and_then(Container::exit).and_then(|exit| exit.finished_at),
+        crashed_at: displaced.unwrap_or_else(|| last_exit(input, &spec.name)),
     }
 }
 
@@ -248,7 +258,8 @@ fn main_containers(input: &Input, plan: &mut Plan, sandbox: &Sandbox, job: &mut 
     let policy = pod::restart_policy(input.pod);
     let mut kept = 0;
     for spec in pod::containers(input.pod) {
-        let instance = input.runtime.latest_in(&sandbox.id, &spec.name);
+        let ended = || input.runtime.latest(&spec.name).filter(|c| c.exit().is_some() && !is_displaced(input, c));
+        let instance = input.runtime.latest_in(&sandbox.id, &spec.name).or_else(ended);
         match instance.map(|c| (c, &c.state)) {
             Some((c, State::Running { .. })) => {
                 kept += 1;
@@ -379,7 +390,7 @@ fn tear_down(input: &Input, plan: &mut Plan, grace_seconds: i64, message: &str) 
     if input.memory.busy {
         return;
     }
-    plan.stop_sandboxes = input.runtime.sandboxes.iter().filter(|s| s.ready).map(|s| s.id.clone()).collect();
+    plan.stop_sandboxes = unstopped(input).map(|s| s.id.clone()).collect();
     plan.finished = plan.stop_sandboxes.is_empty();
 }
 
@@ -401,41 +412,6 @@ fn collect_garbage(input: &Input, plan: &mut Plan) {
     let old = input.runtime.sandboxes.iter().skip(1).filter(|s| !s.ready && !used.contains(&s.id));
     plan.remove_sandboxes = old.map(|s| s.id.clone()).collect();
 }
-
-impl Memory {
-    /// Notes that `start` is being carried out: its next crash waits longer.
-    pub fn record_start(&mut self, start: &Start, now: Timestamp) {
-        self.launching.insert(start.name.clone());
-        if let Some(crashed_at) = start.crashed_at {
-            self.crashes.next(&start.name, crashed_at, now);
-        }
-    }
-
-    pub fn record_started(&mut self, name: &str) {
-        self.launching.remove(name);
-        self.failures.remove(name);
-        self.pulls.reset(name);
-    }
-
-    /// A failed pull is tried again after a back-off, any other failure after a short pause.
-    pub fn record_failure(&mut self, name: &str, reason: Reason, now: Timestamp) {
-        self.launching.remove(name);
-        if matches!(reason.reason.as_str(), "ErrImagePull" | "RegistryUnavailable") {
-            self.pulls.next(name, now, now);
-        } else {
-            self.retry_at = Some(now + RETRY);
-        }
-        self.failures.insert(name.to_owned(), reason);
-    }
-
-    /// The job failed before any container's turn came.
-    pub fn record_job_failure(&mut self, now: Timestamp) {
-        self.retry_at = Some(now + RETRY);
-    }
-}
-
-/// The pause after a failure with no back-off of its own; sources that change wake the worker sooner.
-const RETRY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]

@@ -101,6 +101,7 @@ fn restart_policies() {
     check(one("Never", 1), "stop sb");
     let mut gone = one("Never", 1);
     gone.runtime.sandboxes[0].ready = false;
+    gone.memory.stopped.insert("sb".into());
     check(gone, "finished");
     let created = container("a", 0, State::Created);
     check(case(with_policy("Never")).with(vec![created]), "start a#1");
@@ -200,16 +201,79 @@ fn a_changed_definition_restarts_only_that_container() {
     check(case(two()).with(vec![changed, running("b", 0)]), "kill a-0");
 }
 
-#[test]
-fn a_dead_sandbox_is_replaced_once_its_containers_are_gone() {
-    let mut lost = case(two()).with(vec![running("a", 0), exited("b", 0, 137, 50)]);
+/// A pod whose sandbox has lost its process at second 100, while `containers` were as they are.
+fn lost(spec: Value, containers: Vec<Container>) -> Case {
+    let mut lost = case(spec).with(containers);
     lost.runtime.sandboxes[0].ready = false;
+    lost
+}
+
+impl Case {
+    /// What the worker does with a plan for a lost sandbox; every container killed ends with `code`.
+    fn carry_out(&mut self, code: i32) {
+        let plan = self.plan();
+        self.memory.record_displaced(plan.displaced, &self.runtime);
+        for container in self.runtime.containers.iter_mut().filter(|c| c.may_run()) {
+            *container = exited(&container.name, container.restart_count, code, self.second);
+        }
+        self.memory.stopped.insert("sb".into());
+    }
+}
+
+#[test]
+fn a_lost_sandbox_is_replaced_once_its_containers_are_gone() {
+    let mut lost = lost(two(), vec![running("a", 0), exited("b", 0, 137, 50)]);
     assert_eq!(lost.words(), "kill a-0");
+    assert_eq!(lost.plan().lost_sandbox.as_deref(), Some("sb"));
     lost.memory.killing.insert("a-0".into());
     assert_eq!(lost.words(), "", "a kill under way is not repeated");
     lost.memory.killing.clear();
     lost.runtime.containers[0] = exited("a", 0, 137, 60);
+    assert_eq!(lost.words(), "stop sb", "its network goes before the next one's comes");
+    lost.memory.stopped.insert("sb".into());
     check(lost, "sandbox#1, start a#1, start b#1");
+}
+
+#[test]
+fn a_pod_that_is_done_gets_no_other_sandbox() {
+    let check = |policy: &str, container: Container, expected: &str| {
+        let mut lost = lost(with_policy(policy), vec![container]);
+        lost.memory.stopped.insert("sb".into());
+        let plan = lost.plan();
+        assert_eq!((lost.words().as_str(), plan.lost_sandbox), (expected, None));
+    };
+    check("Never", running("a", 0), "kill a-0");
+    check("Never", exited("a", 0, 137, 60), "finished");
+    check("OnFailure", exited("a", 0, 0, 60), "finished");
+}
+
+#[test]
+fn what_a_lost_sandbox_takes_along_has_not_crashed() {
+    let mut displaced = lost(with_policy("Always"), vec![running("a", 1), exited("a", 0, 1, 80)]);
+    displaced.memory.crashes.next("a", at(80), at(82));
+    displaced.carry_out(143);
+    check(displaced, "sandbox#1, start a#2, remove a-0");
+    let mut crashed = lost(with_policy("Always"), vec![exited("a", 1, 1, 95)]);
+    crashed.memory.crashes.next("a", at(80), at(82));
+    crashed.carry_out(143);
+    check(crashed, "sandbox#1, a: CrashLoopBackOff");
+}
+
+#[test]
+fn what_a_lost_sandbox_takes_along_has_not_succeeded() {
+    let mut tidy = lost(with_policy("OnFailure"), vec![running("a", 0)]);
+    tidy.carry_out(0);
+    check(tidy, "sandbox#1, start a#1");
+}
+
+#[test]
+fn a_new_sandbox_does_not_repeat_what_succeeded_in_the_old() {
+    let mut spec = two();
+    spec["restartPolicy"] = json!("OnFailure");
+    let mut renewed = case(spec).with(vec![running("a", 1), exited("b", 0, 0, 50)]);
+    renewed.runtime.sandboxes = vec![sandbox("new", true), sandbox("sb", false)];
+    renewed.runtime.containers[0].sandbox_id = "new".into();
+    check(renewed, "");
 }
 
 #[test]
@@ -223,6 +287,8 @@ fn termination_stops_sidecars_last() {
     ending.runtime.containers[1] = exited("s", 0, 0, 60);
     assert_eq!(ending.words(), "stop sb");
     ending.runtime.sandboxes[0].ready = false;
+    assert_eq!(ending.words(), "stop sb", "it may have lost its process and nothing else");
+    ending.memory.stopped.insert("sb".into());
     check(ending, "finished");
 }
 

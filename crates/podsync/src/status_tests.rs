@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::{Memory, plan};
+use crate::memory::Memory;
+use crate::plan::plan;
 use crate::runtime::PodRuntime;
 use crate::testing::{at, exited, pod_of, running, sandbox};
 
@@ -111,6 +112,7 @@ fn a_pod_past_its_deadline_has_failed_once_it_is_down() {
     let status = late.status();
     assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Running"), None));
     late.sandbox_ready = false;
+    late.memory.stopped.insert("sb".into());
     let status = late.status();
     assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("DeadlineExceeded")));
 }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use crate::cluster::{Cluster, Node};
 use crate::reservation::Reservations;
 use crate::steps::Steps;
-use crate::{network, sweep, unit};
+use crate::{cni_results, network, sweep, unit};
 
 /// Daemons drain in less; one that does not is killed.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,7 +40,10 @@ pub fn run(dir: &Path, wipe: bool) -> anyhow::Result<()> {
     })?;
     steps.step("unmount", &cluster, &[], || sweep::mounts(&cluster.dir))?;
     steps.step("remove the cgroups", &cluster, &[], || sweep::cgroups(&nodes))?;
-    steps.step("remove the network", &cluster, &[], || network::remove(&cluster))?;
+    steps.step("remove the network", &cluster, &[], || {
+        cni_results::remove(Path::new(cni_results::DIRECTORY), &cluster.dir)?;
+        network::remove(&cluster)
+    })?;
     if wipe {
         steps.step("remove the data", &cluster, &[], || {
             Reservations::default().release(&cluster);

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod cni_results;
 pub mod down;
 pub mod images;
 pub mod network;

@@ -103,6 +103,7 @@ pub fn controller_manager(bin: &Binaries, cluster: &Cluster) -> Unit {
         .flag("tls-cert-file", pki.join("controller-manager.crt"))
         .flag("tls-private-key-file", pki.join("controller-manager.key"))
         .flag("root-ca-file", pki.join("ca.crt"))
+        .flag("service-account-private-key-file", pki.join("sa.key"))
         .flag("client-ca-file", pki.join("ca.crt"))
         .flag("allocate-node-cidrs", "true")
         .flag("cluster-cidr", cluster.pod_cidr().to_string())

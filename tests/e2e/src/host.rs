@@ -18,6 +18,7 @@ impl Snapshot {
         lines.extend(names("/sys/class/net")?.map(|name| format!("link {name}")));
         lines.extend(names("/run/netns").into_iter().flatten().map(|name| format!("namespace {name}")));
         lines.extend(names("/run/containerd/s").into_iter().flatten().map(|name| format!("shim socket {name}")));
+        lines.extend(names("/var/lib/cni/results").into_iter().flatten().map(|name| format!("CNI result {name}")));
         lines.extend(rules()?);
         lines.extend(cgroups());
         lines.extend(processes());

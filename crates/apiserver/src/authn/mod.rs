@@ -2,6 +2,7 @@
 //! then mostly refuses. Credentials that are there and wrong are a 401, never anonymous.
 
 pub mod impersonation;
+pub mod legacy_token;
 pub mod review;
 pub mod service_account;
 pub mod x509;

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -15,10 +16,10 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::User;
+use super::{User, legacy_token};
 use crate::cache::{Cache, Caches};
 
-const PREFIX: &str = "system:serviceaccount:";
+pub(super) const PREFIX: &str = "system:serviceaccount:";
 /// Clocks of token issuers and users may differ by this.
 const LEEWAY_SECONDS: u64 = 10;
 /// Longer than any token that we or upstream make.
@@ -42,6 +43,14 @@ pub enum Error {
     Audience { given: Vec<String>, wanted: Vec<String> },
     #[error("{0} has been deleted")]
     Gone(String),
+    #[error("the token does not match the server's copy")]
+    Replaced,
+    #[error(
+        "the token in secret {secret} has been marked invalid. Use tokens from the TokenRequest API or manually created \
+         secret-based tokens, or remove the 'kubernetes.io/legacy-token-invalid-since' label from the secret to \
+         temporarily allow use of this token"
+    )]
+    Withdrawn { secret: String },
 }
 
 struct VerifyingKey {
@@ -225,12 +234,17 @@ impl Tokens {
 
     /// Whose token this is. `audiences`: those that the asker serves; empty means the API server's own.
     pub async fn authenticate(&self, token: &str, audiences: &[String]) -> Result<Authenticated, Error> {
-        let claims = self.verify(token)?;
-        let wanted = if audiences.is_empty() { &self.audiences } else { audiences };
-        let audiences: Vec<String> = wanted.iter().filter(|a| claims.aud.contains(a)).cloned().collect();
-        if audiences.is_empty() {
-            return Err(Error::Audience { given: claims.aud, wanted: wanted.to_vec() });
+        if token.len() > MAX_TOKEN {
+            return Err(Error::Foreign);
         }
+        if legacy_token::is_claimed(token) {
+            return self.authenticate_legacy(token, audiences).await;
+        }
+        let claims: Claims = self.verify(token, &self.issuer, &["exp", "iss", "sub"])?;
+        if !claims.sub.starts_with(PREFIX) {
+            return Err(Error::Foreign);
+        }
+        let audiences = self.common(&claims.aud, audiences)?;
         if self.check_bound(&claims).is_err() {
             // What it is bound to may be newer than the cache.
             drop(self.caches.fresh().await);
@@ -239,10 +253,39 @@ impl Tokens {
         Ok(Authenticated { user: user(&claims), audiences })
     }
 
-    fn verify(&self, token: &str) -> Result<Claims, Error> {
-        if token.len() > MAX_TOKEN {
-            return Err(Error::Foreign);
+    /// A token kept in a Secret is for the API server, and for nobody else.
+    async fn authenticate_legacy(&self, token: &str, audiences: &[String]) -> Result<Authenticated, Error> {
+        let claims: legacy_token::Claims = self.verify(token, legacy_token::ISSUER, &["iss", "sub"])?;
+        let audiences = self.common(&self.audiences, audiences)?;
+        if self.check_legacy(&claims, token).is_err() {
+            drop(self.caches.fresh().await);
+            self.check_legacy(&claims, token)?;
         }
+        let groups = groups(&claims.namespace);
+        let user = User { name: claims.sub, uid: claims.account_uid, groups, extra: BTreeMap::new() };
+        Ok(Authenticated { user, audiences })
+    }
+
+    fn check_legacy(&self, claims: &legacy_token::Claims, token: &str) -> Result<(), Error> {
+        let read = |path: &str, name: &str| {
+            let entry = self.caches.get(path)?.get(&format!("{}/{name}", claims.namespace))?;
+            Some(entry.value())
+        };
+        let (secret, account) = (read("secrets", &claims.secret), read("serviceaccounts", &claims.account));
+        legacy_token::check(claims, token, secret.as_ref(), account.as_ref())
+    }
+
+    /// The audiences of a token among those that the asker serves.
+    fn common(&self, given: &[String], wanted: &[String]) -> Result<Vec<String>, Error> {
+        let wanted = if wanted.is_empty() { &self.audiences } else { wanted };
+        let common: Vec<String> = wanted.iter().filter(|a| given.contains(a)).cloned().collect();
+        if common.is_empty() {
+            return Err(Error::Audience { given: given.to_vec(), wanted: wanted.to_vec() });
+        }
+        Ok(common)
+    }
+
+    fn verify<C: DeserializeOwned>(&self, token: &str, issuer: &str, required: &[&str]) -> Result<C, Error> {
         let header = jsonwebtoken::decode_header(token).map_err(Error::Token)?;
         let mut last = Error::Foreign;
         for key in self.verifying.iter().filter(|k| k.algorithm == header.alg) {
@@ -251,14 +294,13 @@ impl Tokens {
             }
             // The algorithm is the key's, never the token's.
             let mut validation = Validation::new(key.algorithm);
-            validation.set_issuer(&[&self.issuer]);
-            validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+            validation.set_issuer(&[issuer]);
+            validation.set_required_spec_claims(required);
             validation.validate_nbf = true;
             validation.validate_aud = false;
             validation.leeway = LEEWAY_SECONDS;
-            match jsonwebtoken::decode::<Claims>(token, &key.key, &validation) {
-                Ok(data) if data.claims.sub.starts_with(PREFIX) => return Ok(data.claims),
-                Ok(_) => last = Error::Foreign,
+            match jsonwebtoken::decode::<C>(token, &key.key, &validation) {
+                Ok(data) => return Ok(data.claims),
                 Err(error) => last = Error::Token(error),
             }
         }
@@ -310,10 +352,9 @@ fn user(claims: &Claims) -> User {
             add(&format!("{kind}-uid"), &bound.uid);
         }
     }
-    User {
-        name: claims.sub.clone(),
-        uid: private.serviceaccount.uid.clone(),
-        groups: vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")],
-        extra,
-    }
+    User { name: claims.sub.clone(), uid: private.serviceaccount.uid.clone(), groups: groups(namespace), extra }
+}
+
+fn groups(namespace: &str) -> Vec<String> {
+    vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
 }

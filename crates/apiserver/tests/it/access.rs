@@ -48,6 +48,45 @@ async fn a_token_lives_as_long_as_what_it_is_bound_to() {
     assert_eq!(c.get("/openid/v1/jwks").await.1["keys"][0]["kty"], "EC");
 }
 
+/// As the controller manager makes them.
+fn legacy_token(h: &Harness, account_uid: &str) -> String {
+    let claims = json!({
+        "iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:default:default",
+        "kubernetes.io/serviceaccount/namespace": "default",
+        "kubernetes.io/serviceaccount/secret.name": "t",
+        "kubernetes.io/serviceaccount/service-account.name": "default",
+        "kubernetes.io/serviceaccount/service-account.uid": account_uid,
+    });
+    let key = jsonwebtoken::EncodingKey::from_ec_pem(&h.signing_key()).expect("an ECDSA key");
+    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+    jsonwebtoken::encode(&header, &claims, &key).expect("signed")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_in_a_secret_lives_as_long_as_the_secret() {
+    const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+    let h = Harness::start().await;
+    let c = h.admin();
+    let (_, account) = c.get(ACCOUNT).await;
+    let text = legacy_token(&h, account["metadata"]["uid"].as_str().expect("a uid"));
+    let mut secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "t"},
+        "type": "kubernetes.io/service-account-token", "stringData": {"token": text},
+    });
+    let (code, refusal) = c.post(SECRETS, &secret).await;
+    let why = "metadata.annotations[kubernetes.io/service-account.name]: Required value";
+    assert!(code == 422 && refusal["message"].as_str().is_some_and(|m| m.contains(why)), "{refusal}");
+    let bearer = h.bearer(&text);
+    let reviews = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    assert_eq!(bearer.post(reviews, &json!({})).await.0, 401, "no Secret carries it");
+    secret["metadata"]["annotations"] = json!({"kubernetes.io/service-account.name": "default"});
+    assert_eq!(c.post(SECRETS, &secret).await.0, 201);
+    let (_, me) = bearer.post(reviews, &json!({})).await;
+    assert_eq!(me["status"]["userInfo"]["username"], "system:serviceaccount:default:default", "{me}");
+    c.delete(&format!("{SECRETS}/t"), &json!({})).await;
+    assert_eq!(bearer.post(reviews, &json!({})).await.0, 401);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roles_take_effect_at_once_and_are_not_exceeded() {
     let h = Harness::start().await;

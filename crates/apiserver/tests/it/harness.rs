@@ -161,6 +161,11 @@ impl Harness {
         })
     }
 
+    /// What signs service account tokens.
+    pub fn signing_key(&self) -> Vec<u8> {
+        fs::read(self.dir.path().join("sa.key")).expect("the key was written at the start")
+    }
+
     pub fn bearer(&self, token: &str) -> Client {
         self.client(AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() })
     }

@@ -24,6 +24,7 @@ mod replica_set;
 mod replication_controller;
 mod root_ca;
 mod service_account;
+mod service_account_token;
 mod stateful_set;
 mod taint_eviction;
 mod ttl_after_finished;
@@ -85,6 +86,12 @@ pub const TABLE: &[Row] = &[
         endpoint_slice_mirroring::build,
     ),
     row("serviceaccount-controller", "serviceaccount", "serviceaccount-controller", service_account::build),
+    row(
+        "serviceaccount-token-controller",
+        "serviceaccount-token",
+        "serviceaccount-token-controller",
+        service_account_token::build,
+    ),
     row("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", "root-ca-cert-publisher", root_ca::build),
     row("node-lifecycle-controller", "nodelifecycle", "node-controller", node_lifecycle::build),
     row("taint-eviction-controller", "taint-eviction", "taint-eviction-controller", taint_eviction::build),

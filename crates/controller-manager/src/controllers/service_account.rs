@@ -19,7 +19,9 @@ pub fn build(setup: &mut Setup) -> Built {
     work.on_self(&mut setup.informers.namespaces);
     let waker = work.clone();
     setup.informers.service_accounts.on_change(move |change| {
-        if let Change::Deleted(account) = change {
+        if let Change::Deleted(account) = change
+            && account.name() == DEFAULT_ACCOUNT
+        {
             waker.add(Key::new("", account.namespace()));
         }
     });

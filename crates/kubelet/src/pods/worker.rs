@@ -13,7 +13,7 @@ use daemon::CancellationToken;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use podsync::plan::deadline;
-use podsync::{Input, Kill, Memory, Plan, PodRuntime, Reason, Stage, labels, pod as spec};
+use podsync::{Input, Job, Kill, Memory, Plan, PodRuntime, Reason, Stage, labels, pod as spec};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -35,8 +35,11 @@ const FINISH_RETRY: Duration = Duration::from_secs(1);
 
 enum Done {
     Job,
-    Killed { id: String },
-    Stopped,
+    Killed {
+        id: String,
+    },
+    /// The sandboxes that were.
+    Stopped(Vec<String>),
     Refreshed(volumes::Result<volumes::Volumes>),
 }
 
@@ -69,6 +72,8 @@ pub struct Worker {
     handed_back: bool,
     /// The back-offs events were sent about.
     told: BTreeMap<String, Reason>,
+    /// The sandbox an event was sent about.
+    told_lost: Option<String>,
 }
 
 impl Worker {
@@ -99,6 +104,7 @@ impl Worker {
             released: false,
             handed_back: false,
             told: BTreeMap::new(),
+            told_lost: None,
         }
     }
 
@@ -150,7 +156,10 @@ impl Worker {
                 self.memory.killing.remove(&id);
                 self.kills.remove(&id);
             }
-            Some(Done::Stopped) => self.stopping = false,
+            Some(Done::Stopped(ids)) => {
+                self.stopping = false;
+                self.memory.stopped.extend(ids);
+            }
             Some(Done::Refreshed(result)) => {
                 self.refreshing = false;
                 match result {
@@ -273,26 +282,34 @@ impl Worker {
         for (name, reason) in plan.held_back.drain(..) {
             self.tell_back_off(pod, &name, &reason);
         }
+        self.memory.record_displaced(std::mem::take(&mut plan.displaced), runtime);
+        if let Some(id) = plan.lost_sandbox.take() {
+            self.tell_lost(pod, id);
+        }
         let ip = pod.status.as_ref().and_then(|s| s.pod_ip.clone());
         for kill in plan.kills.drain(..) {
             self.kill(pod, kill, ip.clone());
         }
         if !plan.stop_sandboxes.is_empty() && !self.stopping {
-            self.stop_sandboxes(pod, stage, std::mem::take(&mut plan.stop_sandboxes));
+            self.stop_sandboxes(std::mem::take(&mut plan.stop_sandboxes));
         }
         self.collect(pod, runtime, plan).await;
         if let Some(job) = plan.job.take() {
-            let current = runtime.current_sandbox(spec::host_network(pod));
-            let ips = |s: &podsync::Sandbox| if spec::host_network(pod) { self.ctx.host_ips() } else { s.ips.clone() };
-            let sandbox = current.map(|s| (s.id.clone(), ips(s), s.attempt));
-            let (ctx, notes) = (self.ctx.clone(), self.notes.0.clone());
-            let starter = Starter { ctx, pod: pod.clone(), job, sandbox, notes, cancel: self.cancel.clone() };
-            self.memory.busy = true;
-            self.job = Some(self.tasks.spawn(async move {
-                Box::pin(starter.run()).await;
-                Done::Job
-            }));
+            self.start(pod, runtime, job);
         }
+    }
+
+    fn start(&mut self, pod: &Arc<Pod>, runtime: &PodRuntime, job: Job) {
+        let current = runtime.current_sandbox(spec::host_network(pod));
+        let ips = |s: &podsync::Sandbox| if spec::host_network(pod) { self.ctx.host_ips() } else { s.ips.clone() };
+        let sandbox = current.map(|s| (s.id.clone(), ips(s), s.attempt));
+        let (ctx, notes) = (self.ctx.clone(), self.notes.0.clone());
+        let starter = Starter { ctx, pod: pod.clone(), job, sandbox, notes, cancel: self.cancel.clone() };
+        self.memory.busy = true;
+        self.job = Some(self.tasks.spawn(async move {
+            Box::pin(starter.run()).await;
+            Done::Job
+        }));
     }
 
     /// Once per back-off, not once per look at it.
@@ -337,27 +354,31 @@ impl Worker {
         self.kills.insert(id, handle);
     }
 
-    fn stop_sandboxes(&mut self, pod: &Pod, stage: &Stage, ids: Vec<String>) {
-        self.stopping = true;
-        if matches!(stage, Stage::Run)
-            && !matches!(
-                self.states.borrow().as_ref().and_then(|s| s.phase.clone()).as_deref(),
-                Some("Failed" | "Succeeded")
-            )
-        {
+    /// Once per sandbox.
+    fn tell_lost(&mut self, pod: &Pod, id: String) {
+        if self.told_lost.as_ref() != Some(&id) {
             let text = "Pod sandbox changed, it will be killed and re-created.";
             self.ctx.events.pod(pod, Type::Normal, "SandboxChanged", text);
+            self.told_lost = Some(id);
         }
+    }
+
+    fn stop_sandboxes(&mut self, ids: Vec<String>) {
+        self.stopping = true;
         let ctx = self.ctx.clone();
         self.tasks.spawn(async move {
+            let mut stopped = Vec::new();
             for id in ids {
-                if let Err(error) = ctx.cri.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await
-                {
-                    tracing::warn!(%error, sandbox = id, "cannot stop the sandbox");
-                    tokio::time::sleep(RUNTIME_RETRY).await;
+                let asked = ctx.cri.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await;
+                match asked {
+                    Err(error) if !error.is_not_found() => {
+                        tracing::warn!(%error, sandbox = id, "cannot stop the sandbox");
+                        tokio::time::sleep(RUNTIME_RETRY).await;
+                    }
+                    _ => stopped.push(id),
                 }
             }
-            Done::Stopped
+            Done::Stopped(stopped)
         });
     }
 

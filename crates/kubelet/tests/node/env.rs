@@ -166,6 +166,20 @@ authentication:
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("ctr is installed").success()
     }
 
+    /// Ends the process of a pod's sandbox, and nothing else of it.
+    pub fn kill_sandbox(&self, pod: &str) {
+        let tasks = std::fs::read_dir(self.path("state/io.containerd.runtime.v2.task/k8s.io")).expect("tasks");
+        let annotated = |dir: &PathBuf| {
+            let text = std::fs::read_to_string(dir.join("config.json")).unwrap_or_default();
+            let spec: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let about = |key: &str| spec["annotations"][format!("io.kubernetes.cri.{key}")].clone();
+            about("container-type") == "sandbox" && about("sandbox-name") == pod
+        };
+        let sandbox = tasks.flatten().map(|task| task.path()).find(annotated).expect("the pod has a sandbox");
+        let id = sandbox.file_name().and_then(|id| id.to_str()).expect("an id");
+        assert!(self.ctr(&["-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", id]), "{id} is killed");
+    }
+
     pub fn start_kubelet(&mut self) {
         let child = Command::new(env!("CARGO_BIN_EXE_kubelet"))
             .arg("--config")

@@ -64,6 +64,8 @@ pub async fn run() {
     projections_follow(&api, &admin).await;
     crashes_back_off(&api).await;
     probes_decide(&api).await;
+    a_lost_sandbox_is_replaced(&api, &env).await;
+    a_pod_that_never_restarts_fails_with_its_sandbox(&api, &env).await;
     a_restart_touches_nothing(&api, &mut env, &admin).await;
     deletion_leaves_nothing(&api, &env, &admin).await;
 }
@@ -235,6 +237,39 @@ async fn probes_decide(api: &Api) {
     eventually("a Killing event", || async { event(api, "probed", "Killing") }).await;
 }
 
+async fn a_lost_sandbox_is_replaced(api: &Api, env: &Env) {
+    let command = json!(["sleep", "3600"]);
+    create(
+        api,
+        "lost",
+        json!({"containers": [{"name": "c", "image": "docker.io/library/tool:1", "command": command}]}),
+    );
+    ready(api, "lost").await;
+    for losses in 1..=2 {
+        env.kill_sandbox("lost");
+        let look = || async { status(api, "lost").filter(|s| s["restartCount"] == losses && s["ready"] == true) };
+        eventually(&format!("the container is back after {losses} losses"), look).await;
+    }
+    let changed = eventually("an event", || async { event(api, "lost", "SandboxChanged") }).await;
+    assert_eq!(changed, "Pod sandbox changed, it will be killed and re-created.");
+    assert_eq!(event(api, "lost", "BackOff"), None, "a lost sandbox is not the container's fault");
+}
+
+async fn a_pod_that_never_restarts_fails_with_its_sandbox(api: &Api, env: &Env) {
+    create(
+        api,
+        "once",
+        json!({"restartPolicy": "Never", "containers": [
+            {"name": "c", "image": "docker.io/library/tool:1", "command": ["sleep", "3600"]}]}),
+    );
+    ready(api, "once").await;
+    env.kill_sandbox("once");
+    let failed = || async { api.get(&pods("once")).filter(|p| p["status"]["phase"] == "Failed") };
+    let pod = eventually("the pod failed", failed).await;
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    assert_eq!(event(api, "once", "SandboxChanged"), None);
+}
+
 async fn a_restart_touches_nothing(api: &Api, env: &mut Env, admin: &Client) {
     let before = status(api, "config").expect("a status")["containerID"].clone();
     let served = status(api, "web-test-node").expect("a status")["containerID"].clone();
@@ -259,14 +294,14 @@ async fn a_restart_touches_nothing(api: &Api, env: &mut Env, admin: &Client) {
 }
 
 async fn deletion_leaves_nothing(api: &Api, env: &Env, admin: &Client) {
-    for name in ["config", "crash", "absent", "probed"] {
+    for name in ["config", "crash", "absent", "probed", "lost", "once"] {
         let mut pod = api.get(&pods(name)).expect("there");
         pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         pod["metadata"]["deletionGracePeriodSeconds"] = json!(1);
         api.put(&pods(name), pod);
     }
     std::fs::remove_file(env.path("manifests/web.yaml")).expect("there");
-    for name in ["config", "crash", "absent", "probed", "web-test-node"] {
+    for name in ["config", "crash", "absent", "probed", "lost", "once", "web-test-node"] {
         eventually(&format!("{name} is gone"), || async { api.get(&pods(name)).is_none().then_some(()) }).await;
     }
     eventually("no pod left", || async { admin.get("/pods").await.1.contains("\"items\":[]").then_some(()) }).await;

@@ -1,5 +1,6 @@
 //! The cases, in the order in which they run. The last ones kill daemons and take the cluster down.
 
+mod accounts;
 mod bad_input;
 mod deployments;
 mod down;
@@ -53,6 +54,7 @@ cases![
     workloads::owners_take_their_dependents_along,
     nodes::nodes_report_what_they_are,
     nodes::cordon_drain_and_uncordon,
+    accounts::a_secret_is_given_its_accounts_token_and_goes_with_it,
     bad_input::refusals_have_upstreams_words,
     bad_input::the_api_server_answers_with_upstreams_status,
     bad_input::access_is_denied_in_upstreams_words,
