@@ -1,5 +1,5 @@
 //! TLS from files, reloaded when the files change: a renewed certificate is used by the next handshake, and no
-//! connection is dropped for it. A half-written or mismatched pair is refused and the old one stays.
+//! connection is dropped for it; so are the authorities. A half-written or mismatched pair is refused and the old one stays.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 
+use crate::trust;
 use crate::watch_file::Watch;
 
 #[derive(Debug, thiserror::Error)]
@@ -149,13 +150,10 @@ pub fn server_config(
     alpn: &[&str],
 ) -> Result<ServerConfig, Error> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let verifier = |ca: &Path| -> Result<_, Error> {
-        Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider()))
-    };
     let builder = match clients {
         ClientAuth::None => builder.with_no_client_auth(),
-        ClientAuth::Optional(ca) => builder.with_client_cert_verifier(verifier(ca)?.allow_unauthenticated().build()?),
-        ClientAuth::Required(ca) => builder.with_client_cert_verifier(verifier(ca)?.build()?),
+        ClientAuth::Optional(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, false)?),
+        ClientAuth::Required(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, true)?),
     };
     let mut config = builder.with_cert_resolver(cert);
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
@@ -166,7 +164,9 @@ pub fn server_config(
 pub fn client_config(ca: &Path, identity: Option<Arc<ReloadingCert>>) -> Result<ClientConfig, Error> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots(ca)?);
+        // A verifier of one's own is rustls' own, made anew when the file changes.
+        .dangerous()
+        .with_custom_certificate_verifier(trust::of_servers(ca)?);
     Ok(match identity {
         Some(identity) => builder.with_client_cert_resolver(identity),
         None => builder.with_no_client_auth(),
