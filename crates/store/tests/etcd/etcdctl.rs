@@ -1,8 +1,8 @@
 //! Debian's `etcdctl`, as an operator types it. Left out where it is not installed; the other
 //! tests speak the same wire format.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use crate::harness::Server;
 
@@ -68,26 +68,58 @@ fn everything_an_operator_types() {
     let file = server.path("backup");
     check(&format!("snapshot save {}", file.display()), "", "Snapshot saved");
     check("lock guarded echo held", "", "held");
+    elect(&server);
     watch(&server);
+}
+
+/// A command that goes on until it is killed, and what it prints meanwhile.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(server: &Server, arguments: &[&str]) -> Running {
+        let mut child = etcdctl(server).args(arguments).stdout(Stdio::piped()).spawn().expect("installed");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Running { child, lines }
+    }
+
+    fn take(&mut self, count: usize) -> Vec<String> {
+        self.lines.by_ref().take(count).map_while(Result::ok).collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended by itself is no failure.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The one elected first leads until it goes; a listener is told of both.
+fn elect(server: &Server) {
+    let mut first = Running::start(server, &["elect", "seat", "one"]);
+    assert_eq!(first.take(2)[1], "one");
+    let mut listener = Running::start(server, &["elect", "--listen", "seat"]);
+    assert_eq!(listener.take(2)[1], "one");
+    let mut second = Running::start(server, &["elect", "seat", "two"]);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(first.child.id()).expect("a process id"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("running");
+    assert_eq!(second.take(2)[1], "two");
+    assert_eq!(listener.take(2)[1], "two");
 }
 
 /// A watch prints history and what comes after.
 fn watch(server: &Server) {
-    let mut command = etcdctl(server);
-    command.args(["watch", "--prefix", "w", "--rev", "1"]).stdout(Stdio::piped());
+    let from = revision(server).to_string();
     check(server, "put w1 old", "", "OK");
-    command.args(["--rev", &revision(server).to_string()]);
-    let mut watch = command.spawn().expect("installed");
-    let mut lines = BufReader::new(watch.stdout.take().expect("piped")).lines();
-    let mut take = |count: usize| -> Vec<String> { lines.by_ref().take(count).map_while(Result::ok).collect() };
-    let old = take(3);
+    let mut watch = Running::start(server, &["watch", "--prefix", "w", "--rev", &from]);
+    assert_eq!(watch.take(3), ["PUT", "w1", "old"]);
     check(server, "put w2 new", "", "OK");
     check(server, "del w1", "", "1");
-    let new = take(5);
-    watch.kill().expect("running");
-    watch.wait().expect("killed");
-    assert_eq!(old, ["PUT", "w1", "old"]);
-    assert_eq!(new, ["PUT", "w2", "new", "DELETE", "w1"]);
+    assert_eq!(watch.take(5), ["PUT", "w2", "new", "DELETE", "w1"]);
 }
 
 fn revision(server: &Server) -> i64 {
