@@ -2,7 +2,8 @@
 //!
 //! Neighbouring creates go out in batches of 1, 2, 4, ...: when every create fails, as with a quota, one request finds
 //! out. Neighbouring deletes go side by side, everything else in order. The first group with a failure ends the plan;
-//! what is left is planned anew from the state found then.
+//! what is left is planned anew from the state found then. A status that lost to a newer version of its object may be
+//! excepted: others who write to an object must not keep its controller from acting on it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -68,6 +69,8 @@ impl Error {
 pub struct Done {
     pub written: Vec<Written>,
     pub error: Option<Error>,
+    /// What did not hold up the rest, and is to be planned again all the same.
+    stale: Option<Error>,
 }
 
 #[derive(Clone)]
@@ -87,7 +90,7 @@ impl Executor {
 
     pub async fn execute(&self, plan: &Plan) -> Done {
         plan.events.iter().for_each(|event| self.tell(event, "", ""));
-        let mut done = Done { written: Vec::new(), error: None };
+        let mut done = Done { written: Vec::new(), error: None, stale: None };
         let mut guards = HashMap::new();
         for group in plan.ops.chunk_by(|a, b| a.is_create() && b.is_create() || a.is_delete() && b.is_delete()) {
             if let Err(error) = self.check_guards(group, &mut guards).await {
@@ -105,15 +108,17 @@ impl Executor {
                 break;
             }
         }
+        done.error = done.error.or(done.stale.take());
         done
     }
 
     async fn run_batch(&self, batch: &[Op], done: &mut Done) {
         let requests: Vec<_> = batch.iter().map(|op| self.apply(op)).collect();
         let mut results = stream::iter(requests).buffered(PARALLEL);
-        while let Some(result) = results.next().await {
-            match result {
+        for op in batch {
+            match results.next().await.expect("one result for each request") {
                 Ok(written) => done.written.extend(written),
+                Err(error @ Error::Conflict { .. }) if op.stale_is_ok => done.stale = Some(error),
                 Err(error) => done.error = Some(error),
             }
         }
@@ -324,6 +329,23 @@ mod tests {
         plan.push(Op::patch(target, controllers::plan::PatchType::Merge, json!({})));
         assert!(executor.execute(&plan).await.error.is_some());
         assert_eq!(log.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stale_status_may_not_hold_up_the_rest() {
+        let sent_after = async |or_stale: fn(Op) -> Op| {
+            let (executor, log) = executor(1, 409);
+            let mut plan = creates(1);
+            plan.ops = plan.ops.into_iter().map(or_stale).collect();
+            let target =
+                Target { kind: controllers::Kind::of::<Pod>(), namespace: Some("ns".into()), name: "x".into() };
+            plan.push(Op::patch(target, controllers::plan::PatchType::Merge, json!({})));
+            let done = executor.execute(&plan).await;
+            assert!(matches!(done.error, Some(Error::Conflict { .. })), "it is planned again");
+            log.lock().len()
+        };
+        assert_eq!(sent_after(Op::or_stale).await, 2);
+        assert_eq!(sent_after(|op| op).await, 1);
     }
 
     #[tokio::test]

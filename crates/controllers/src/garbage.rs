@@ -235,7 +235,14 @@ impl Graph {
 }
 
 fn op(node: &Node, verb: Verb) -> Op {
-    Op { target: node.target.clone(), verb, announce: Default::default(), guard: None, exists_is_ok: false }
+    Op {
+        target: node.target.clone(),
+        verb,
+        announce: Default::default(),
+        guard: None,
+        exists_is_ok: false,
+        stale_is_ok: false,
+    }
 }
 
 fn delete(node: &Node, propagation: Propagation) -> Op {

@@ -139,11 +139,13 @@ pub struct Op {
     pub guard: Option<Guard>,
     /// A create that finds the object already there counts as done.
     pub exists_is_ok: bool,
+    /// Losing to a newer version of the object does not hold up the rest of the plan.
+    pub stale_is_ok: bool,
 }
 
 impl Op {
     fn new(target: Target, verb: Verb) -> Self {
-        Self { target, verb, announce: Announce::default(), guard: None, exists_is_ok: false }
+        Self { target, verb, announce: Announce::default(), guard: None, exists_is_ok: false, stale_is_ok: false }
     }
 
     pub fn create<K: Resource + Metadata<Ty = ObjectMeta> + Serialize>(object: &K) -> Self {
@@ -209,6 +211,11 @@ impl Op {
 
     pub fn or_exists(mut self) -> Self {
         self.exists_is_ok = true;
+        self
+    }
+
+    pub fn or_stale(mut self) -> Self {
+        self.stale_is_ok = true;
         self
     }
 

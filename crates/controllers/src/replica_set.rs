@@ -37,7 +37,7 @@ pub fn plan(observed: &Observed, now: jiff::Timestamp) -> Plan {
     let counts = replicas.count(&claimed.mine, now);
     let status = status(set, &counts, observed.failure, now);
     if set.status.as_ref() != Some(&status) {
-        plan.push(Op::update_status(&ReplicaSet { status: Some(status), ..set.clone() }));
+        plan.push(Op::update_status(&ReplicaSet { status: Some(status), ..set.clone() }).or_stale());
     }
     if !set.deleting() {
         replicas.scale(&claimed.mine, observed.related, now, &mut plan);

@@ -37,7 +37,7 @@ pub fn plan(observed: &Observed, now: jiff::Timestamp) -> Plan {
     plan.ops.extend(claimed.ops);
     let status = status(controller, &set.count(&claimed.mine, now), observed.failure, now);
     if controller.status.as_ref() != Some(&status) {
-        plan.push(Op::update_status(&ReplicationController { status: Some(status), ..controller.clone() }));
+        plan.push(Op::update_status(&ReplicationController { status: Some(status), ..controller.clone() }).or_stale());
     }
     if !controller.deleting() {
         set.scale(&claimed.mine, &claimed.mine, now, &mut plan);

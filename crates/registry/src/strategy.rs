@@ -58,6 +58,11 @@ pub trait Strategy: Send + Sync + 'static {
         true
     }
 
+    /// Whether a delete that does not say what becomes of dependents leaves them: as it was before they were collected.
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
+
     /// The default grace period for a delete, when the kind is deleted gracefully (pods); `None`: at once.
     fn grace_period_seconds(&self, _object: &Self::Object) -> Option<i64> {
         None
@@ -76,6 +81,7 @@ pub trait Erased: Send + Sync {
     fn has_generation(&self) -> bool;
     fn allow_create_on_update(&self) -> bool;
     fn allow_unconditional_update(&self) -> bool;
+    fn orphans_by_default(&self) -> bool;
     fn grace_period_seconds(&self, object: &Value) -> Result<Option<i64>, serde_json::Error>;
 }
 
@@ -115,6 +121,10 @@ impl<S: Strategy> Erased for S {
 
     fn allow_unconditional_update(&self) -> bool {
         Strategy::allow_unconditional_update(self)
+    }
+
+    fn orphans_by_default(&self) -> bool {
+        Strategy::orphans_by_default(self)
     }
 
     fn grace_period_seconds(&self, object: &Value) -> Result<Option<i64>, serde_json::Error> {

@@ -58,7 +58,8 @@ async fn ensure(api: &Api, plural: &str, wanted: &impl Serialize) -> Result<(), 
             _ => Ok(()),
         };
     }
-    let target = Target { kind, namespace: &namespace, name: &name, subresource: "", rules: Rules::Main };
+    let target =
+        Target { kind, namespace: &namespace, name: &name, subresource: "", rules: Rules::Main, conditional: false };
     update::update(api, &writer, &target, &|old| Ok(reconciled(old, &wanted))).await.map(drop)
 }
 
@@ -135,7 +136,8 @@ async fn aggregate_all(api: &Api) -> Result<bool, ApiError> {
         }
         let name = role.metadata.name.clone().unwrap_or_default();
         let writer = Writer { user: &user, now: Timestamp::now(), dry_run: false, request: None };
-        let target = Target { kind, namespace: "", name: &name, subresource: "", rules: Rules::Main };
+        let target =
+            Target { kind, namespace: "", name: &name, subresource: "", rules: Rules::Main, conditional: false };
         update::update(api, &writer, &target, &|old| {
             let mut new = old.clone();
             new["rules"] = json!(rules);

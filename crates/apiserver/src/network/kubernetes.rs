@@ -121,7 +121,8 @@ async fn ensure(
             _ => Ok(()),
         };
     }
-    let target = Target { kind, namespace: &namespace, name: &name, subresource: "", rules: Rules::Main };
+    let target =
+        Target { kind, namespace: &namespace, name: &name, subresource: "", rules: Rules::Main, conditional: false };
     update::update(api, &writer, &target, &|old| {
         let mut new = change(old, &wanted);
         kind.strategy.default(&mut new).map_err(|e| crate::rest::decode::misfit(&kind.row, &e))?;

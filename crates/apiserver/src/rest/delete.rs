@@ -97,7 +97,8 @@ pub async fn one(
     options: &Deletion,
 ) -> Result<Deleted, ApiError> {
     let gr = kind.row.group_resource();
-    let mut turn = api.turns.begin(&write::store_key(api, kind, namespace, name)).await;
+    let key = write::store_key(api, kind, namespace, name);
+    let mut turn = if options.resource_version.is_some() { None } else { Some(api.turns.begin(&key).await) };
     let mut current = write::current(api, kind, namespace, name).await?;
     loop {
         let Some(old) = current else { return Err(ApiError::not_found(gr, name)) };
@@ -106,7 +107,7 @@ pub async fn one(
                 return Ok(Deleted { bytes, uid: meta::uid(&old.value).to_owned(), gone });
             }
             Ok((Swapped::Clash(newer), _)) => {
-                current = if turn.lost().await { write::live(api, kind, namespace, name).await? } else { newer };
+                current = write::after_clash(api, kind, namespace, name, turn.as_mut(), newer).await?;
             }
             Err(_) if !old.live => current = write::live(api, kind, namespace, name).await?,
             Err(error) => return Err(error),
@@ -124,7 +125,8 @@ async fn attempt(
     check_preconditions(kind, &old.value, options)?;
     admission::validate(api, kind, writer, Operation::Delete, "", Some(&old.value), &old.value).await?;
     let grace = grace(kind, &old.value, options)?;
-    let marked = mark(kind, &old.value, writer, options, grace);
+    let propagation = propagation(kind, &old.value, writer, options);
+    let marked = mark(kind, &old.value, writer, propagation, grace);
     if is_done(kind, &marked) {
         let done = write::swap_away(api, kind, &marked, old.revision, writer.dry_run).await?;
         if matches!(done, Swapped::Done(_)) {
@@ -174,9 +176,9 @@ fn grace(kind: &Kind, object: &Value, options: &Deletion) -> Result<Option<i64>,
 }
 
 /// The object as it is marked for deletion.
-fn mark(kind: &Kind, old: &Value, writer: &Writer<'_>, options: &Deletion, grace: Option<i64>) -> Value {
+fn mark(kind: &Kind, old: &Value, writer: &Writer<'_>, propagation: Propagation, grace: Option<i64>) -> Value {
     let mut object = old.clone();
-    set_propagation(&mut object, options.propagation);
+    set_propagation(&mut object, propagation);
     let seconds = grace.unwrap_or(0);
     let before = old.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64);
     let since = meta::deletion_timestamp(old);
@@ -207,6 +209,22 @@ fn set_deletion(object: &mut Value, when: jiff::Timestamp, seconds: i64) {
     let metadata = meta::metadata_mut(object);
     metadata.insert("deletionTimestamp".to_owned(), meta::format_time(when).into());
     metadata.insert("deletionGracePeriodSeconds".to_owned(), seconds.into());
+}
+
+/// What was asked for; else what the object's finalizers say already; else what the kind has always done.
+fn propagation(kind: &Kind, object: &Value, writer: &Writer<'_>, options: &Deletion) -> Propagation {
+    let decided = meta::finalizers(object).iter().any(|f| *f == ORPHAN || *f == FOREGROUND);
+    if options.propagation != Propagation::Default || decided || !kind.strategy.orphans_by_default() {
+        return options.propagation;
+    }
+    if kind.is("batch", "jobs") {
+        writer.warn(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove \
+             them or set propagationPolicy=Orphan to suppress this warning"
+                .to_owned(),
+        );
+    }
+    Propagation::Orphan
 }
 
 /// Propagation is carried to the garbage collector by a finalizer.
@@ -252,7 +270,7 @@ mod tests {
         let now = "2026-01-01T00:00:00Z".parse().expect("a time");
         let writer = Writer { user: &user, now, dry_run: false, request: None };
         let grace = grace(&kind, &object, &options).expect("fits");
-        let marked = mark(&kind, &object, &writer, &options, grace);
+        let marked = mark(&kind, &object, &writer, propagation(&kind, &object, &writer, &options), grace);
         let metadata = &marked["metadata"];
         let got = (is_done(&kind, &marked), metadata["deletionTimestamp"].clone(), metadata["finalizers"].clone());
         assert_eq!(got, expected);
@@ -274,6 +292,10 @@ mod tests {
             (false, json!("2026-01-01T00:00:00Z"), json!(["x/y", FOREGROUND])),
         );
         let namespace = json!({"metadata": {"name": "a"}, "spec": {"finalizers": ["kubernetes"]}});
+        let deleted = json!("2026-01-01T00:00:00Z");
+        check("replicationcontrollers", plain(), Deletion::default(), (false, deleted, json!([ORPHAN])));
+        let background = Deletion { propagation: Propagation::Background, ..Deletion::default() };
+        check("replicationcontrollers", plain(), background, (true, json!("2026-01-01T00:00:00Z"), Value::Null));
         check("namespaces", namespace, Deletion::default(), (false, json!("2026-01-01T00:00:00Z"), Value::Null));
     }
 }

@@ -85,6 +85,14 @@ impl Patch {
         }
     }
 
+    /// Whether it says of which version the object must be.
+    pub fn names_version(&self) -> bool {
+        match &self.form {
+            Form::Json(patch) => patch.iter().any(|operation| operation.path().as_str() == "/metadata/resourceVersion"),
+            Form::Merge(patch) | Form::Strategic(patch) => update::names_version(patch),
+        }
+    }
+
     fn refused(&self, new: &Value, why: &str) -> ApiError {
         match &self.form {
             Form::Strategic(patch) => {
@@ -140,7 +148,14 @@ pub async fn patch(call: &Call<'_>, status: bool) -> Result<Reply, ApiError> {
     let options = WriteOptions::of_patch(&request.query)?;
     let patch = read(call).await?;
     let info = &request.info;
-    let target = Target { kind, namespace: &info.namespace, name: &info.name, subresource: &info.subresource, rules };
+    let target = Target {
+        kind,
+        namespace: &info.namespace,
+        name: &info.name,
+        subresource: &info.subresource,
+        rules,
+        conditional: patch.names_version(),
+    };
     let writer = Writer::of(request, options.dry_run);
     let updated = update::update(api, &writer, &target, &|old| {
         let mut new = patched(call, &patch, old, options.field_validation)?;
@@ -182,6 +197,19 @@ mod tests {
     fn check(media_type: &str, body: &'static str, expected: Result<(), u16>) {
         let got = Patch::parse(media_type, &Bytes::from_static(body.as_bytes()));
         assert_eq!(got.map(drop).map_err(|e| e.code()), expected, "{media_type} {body}");
+    }
+
+    #[test]
+    fn versions_named() {
+        let check = |media_type: &str, body: &'static str, expected: bool| {
+            let patch = Patch::parse(media_type, &Bytes::from_static(body.as_bytes())).expect("a patch");
+            assert_eq!(patch.names_version(), expected, "{body}");
+        };
+        check(MERGE_PATCH, r#"{"metadata":{"resourceVersion":"7"}}"#, true);
+        check(MERGE_PATCH, r#"{"metadata":{"labels":{"a":"b"}}}"#, false);
+        check(STRATEGIC, r#"{"metadata":{"resourceVersion":"0"}}"#, false);
+        check(JSON_PATCH, r#"[{"op":"test","path":"/metadata/resourceVersion","value":"7"}]"#, true);
+        check(JSON_PATCH, r#"[{"op":"add","path":"/data/a","value":"7"}]"#, false);
     }
 
     #[test]

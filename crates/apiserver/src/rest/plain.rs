@@ -49,6 +49,10 @@ impl Erased for Plain {
         true
     }
 
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
+
     fn grace_period_seconds(&self, _object: &Value) -> Result<Option<i64>, Error> {
         Ok(None)
     }

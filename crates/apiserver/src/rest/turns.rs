@@ -1,5 +1,6 @@
 //! Writers of one object take turns once they have got into each other's way. The swap at the store decides who was
-//! first; without turns the slow would lose to the quick again and again, and only who names a version may lose.
+//! first; without turns the slow would lose to the quick again and again, and only who names a version may lose. Who
+//! names one takes no turn: while it waited, its version would become old.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

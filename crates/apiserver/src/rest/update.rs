@@ -35,6 +35,13 @@ pub struct Target<'a> {
     pub name: &'a str,
     pub subresource: &'a str,
     pub rules: Rules,
+    /// Of that version, or not at all.
+    pub conditional: bool,
+}
+
+/// Whether an object that a client sent names the version that it is made from.
+pub fn names_version(object: &Value) -> bool {
+    !matches!(meta::resource_version(object), "" | "0")
 }
 
 pub type Mutation<'a> = &'a (dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync);
@@ -60,6 +67,7 @@ pub async fn replace(call: &Call<'_>, status: bool) -> Result<Reply, ApiError> {
         name: &info.name,
         subresource: &info.subresource,
         rules: if status { Rules::Status } else { Rules::Main },
+        conditional: names_version(&object),
     };
     let put = object.clone();
     match update(api, &writer, &target, &move |_| Ok(put.clone())).await {
@@ -95,7 +103,8 @@ pub async fn update(
 ) -> Result<Updated, ApiError> {
     let Target { kind, namespace, name, .. } = *target;
     let gr = kind.row.group_resource();
-    let mut turn = api.turns.begin(&write::store_key(api, kind, namespace, name)).await;
+    let key = write::store_key(api, kind, namespace, name);
+    let mut turn = if target.conditional { None } else { Some(api.turns.begin(&key).await) };
     let mut current = write::current(api, kind, namespace, name).await?;
     loop {
         let Some(old) = current else { return Err(ApiError::not_found(gr, name)) };
@@ -105,7 +114,7 @@ pub async fn update(
                 return Ok(Updated { bytes, deleted });
             }
             Ok(Swapped::Clash(newer)) => {
-                current = if turn.lost().await { write::live(api, kind, namespace, name).await? } else { newer };
+                current = write::after_clash(api, kind, namespace, name, turn.as_mut(), newer).await?;
             }
             // The refusal may be due to an old view; the store has the last word.
             Err(_) if !old.live => current = write::live(api, kind, namespace, name).await?,

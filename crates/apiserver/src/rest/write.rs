@@ -15,6 +15,7 @@ use crate::authn::User;
 use crate::catalog::Kind;
 use crate::http::request::Request;
 use crate::object;
+use crate::rest::turns::Turn;
 use crate::state::Api;
 use crate::store::{Stored, Written};
 
@@ -83,6 +84,22 @@ pub enum Swapped {
     Done(Bytes),
     /// Someone was faster; `None` when the object is gone.
     Clash(Option<Current>),
+}
+
+/// The object to try again with, when somebody was faster. Who has waited for a turn reads it anew.
+pub async fn after_clash(
+    api: &Api,
+    kind: &Kind,
+    namespace: &str,
+    name: &str,
+    turn: Option<&mut Turn<'_>>,
+    newer: Option<Current>,
+) -> Result<Option<Current>, ApiError> {
+    let waited = match turn {
+        Some(turn) => turn.lost().await,
+        None => false,
+    };
+    if waited { live(api, kind, namespace, name).await } else { Ok(newer) }
 }
 
 /// Writes an object over revision `at` (0: it must not exist) and returns it as it is served.

@@ -1,5 +1,6 @@
 //! `pods/binding` and the old `bindings`: a pod gets its node, once.
 
+use api::status::GroupResource;
 use api::{ApiError, meta};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -44,8 +45,14 @@ async fn bind(
     check_target(binding)?;
     let writer = Writer::of(request, options.dry_run);
     let now = meta::format_time(request.now);
-    let target =
-        Target { kind: pods, namespace: &request.info.namespace, name, subresource: "binding", rules: Rules::Trusted };
+    let target = Target {
+        kind: pods,
+        namespace: &request.info.namespace,
+        name,
+        subresource: "binding",
+        rules: Rules::Trusted,
+        conditional: false,
+    };
     update::update(api, &writer, &target, &|pod| bound(pods, pod, binding, &now)).await?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(Reply::json(StatusCode::CREATED, &status))
@@ -75,7 +82,7 @@ fn check_target(binding: &Value) -> Result<(), ApiError> {
 }
 
 fn bound(pods: &Kind, pod: &Value, binding: &Value, now: &str) -> Result<Value, ApiError> {
-    let gr = pods.row.group_resource();
+    let gr = GroupResource { resource: "pods/binding", ..pods.row.group_resource() };
     let name = meta::name(pod);
     let conflict = |why: String| ApiError::conflict(gr, name, &why);
     let uid = meta::uid(binding);
@@ -135,7 +142,7 @@ mod tests {
         let error = bound(pods, &new, &binding, "now").expect_err("refused");
         assert_eq!(
             (error.code(), error.to_string().as_str()),
-            (409, r#"Operation cannot be fulfilled on pods "a": pod a is already assigned to node "n1""#)
+            (409, r#"Operation cannot be fulfilled on pods/binding "a": pod a is already assigned to node "n1""#)
         );
         assert!(check_target(&json!({"target": {"kind": "Pod", "name": "x"}})).is_err());
     }

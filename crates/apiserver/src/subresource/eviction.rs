@@ -87,7 +87,7 @@ async fn spend(call: &Call<'_>, writer: &Writer<'_>, pod: &Value, ready: bool) -
     }
     let kind = api.kind("policy", "v1", "poddisruptionbudgets");
     let (namespace, name) = (meta::namespace(budget), meta::name(budget));
-    let target = Target { kind, namespace, name, subresource: "status", rules: Rules::Trusted };
+    let target = Target { kind, namespace, name, subresource: "status", rules: Rules::Trusted, conditional: false };
     let now = meta::format_time(request.now);
     update::update(api, writer, &target, &|old| spent(old, meta::name(pod), &now)).await.map(drop)
 }

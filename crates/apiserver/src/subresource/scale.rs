@@ -23,21 +23,24 @@ pub async fn handle(call: &Call<'_>) -> Result<Reply, ApiError> {
         return reply(call, &found.value);
     }
     let row = scale_row(call)?;
-    let target = Target {
+    let target = |conditional: bool| Target {
         kind,
         namespace: &info.namespace,
         name: &info.name,
         subresource: &info.subresource,
         rules: Rules::Main,
+        conditional,
     };
     let updated = if info.verb == "update" {
         let options = WriteOptions::parse(&request.query, "UpdateOptions")?;
         let scale = decode::object(&api.catalog, request, &row, options.field_validation).await?;
         update::check_name(&scale, &info.name)?;
+        let target = target(update::names_version(&scale));
         update::update(api, &Writer::of(request, options.dry_run), &target, &|old| apply(old, &scale)).await?
     } else {
         let options = WriteOptions::of_patch(&request.query)?;
         let patch = patch::read(call).await?;
+        let target = target(patch.names_version());
         update::update(api, &Writer::of(request, options.dry_run), &target, &|old| {
             let scale = patch.checked(&api.catalog.schemas, request, &row, &to_scale(old), options.field_validation)?;
             update::check_name(&scale, &info.name)?;

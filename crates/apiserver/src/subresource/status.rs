@@ -50,12 +50,13 @@ pub async fn change(
 ) -> Result<Reply, ApiError> {
     let Call { api, kind, request } = call;
     let info = &request.info;
-    let target = Target {
+    let target = |conditional: bool| Target {
         kind,
         namespace: &info.namespace,
         name: &info.name,
         subresource: &info.subresource,
         rules: Rules::Trusted,
+        conditional,
     };
     let defaulted = |mut new: Value| -> Result<Value, ApiError> {
         kind.strategy.default(&mut new).map_err(|e| decode::misfit(&kind.row, &e))?;
@@ -67,12 +68,12 @@ pub async fn change(
         update::check_name(&put, &info.name)?;
         let put = defaulted(put)?;
         let writer = Writer::of(request, options.dry_run);
-        update::update(api, &writer, &target, &|old| fold(old, &put)).await?
+        update::update(api, &writer, &target(update::names_version(&put)), &|old| fold(old, &put)).await?
     } else {
         let options = WriteOptions::of_patch(&request.query)?;
         let patch = patch::read(call).await?;
         let writer = Writer::of(request, options.dry_run);
-        update::update(api, &writer, &target, &|old| {
+        update::update(api, &writer, &target(patch.names_version()), &|old| {
             let new = defaulted(patch::patched(call, &patch, old, options.field_validation)?)?;
             fold(old, &new)
         })

@@ -157,7 +157,7 @@ async fn deletion_waits_for_grace_and_finalizers() {
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "b"}, "target": {"kind": "Node", "name": "n1"}});
     assert_eq!(c.post(&format!("{PODS}/b/binding"), &binding).await.0, 201);
     let (code, again) = c.post(&format!("{PODS}/b/binding"), &binding).await;
-    let words = r#"Operation cannot be fulfilled on pods "b": pod b is already assigned to node "n1""#;
+    let words = r#"Operation cannot be fulfilled on pods/binding "b": pod b is already assigned to node "n1""#;
     assert_eq!((code, &again["message"]), (409, &json!(words)));
     let (_, marked) = c.delete(&format!("{PODS}/b"), &json!({})).await;
     let metadata = &marked["metadata"];
@@ -226,6 +226,40 @@ async fn lists_in_pages_tables_and_selections() {
 
     let (code, _) = c.delete(&format!("{MAPS}?labelSelector=half%3Dhigh"), &json!({})).await;
     assert_eq!((code, names(&c.get(MAPS).await.1)), (200, vec!["m0".into(), "m1".into(), "m2".into()]));
+}
+
+/// Who names a version may lose to others, and must win now and then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_of_a_version_get_through_among_those_of_none() {
+    const WANTED: u64 = 5;
+    let h = Harness::start().await;
+    let c = h.admin();
+    let path = format!("{MAPS}/shared");
+    c.post(MAPS, &config_map("shared", json!({"count": "0"}))).await;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let patcher = async |n: usize| {
+        let mut round = 0_u64;
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            round += 1;
+            let patch = json!({"data": {format!("patcher-{n}"): round.to_string()}});
+            assert_eq!(c.patch(&path, "merge", &patch).await.0, 200);
+        }
+    };
+    let counter = async {
+        let mut count = 0;
+        while count < WANTED {
+            let (_, mut map) = c.get(&path).await;
+            map["data"]["count"] = (count + 1).to_string().into();
+            match c.put(&path, &map).await.0 {
+                200 => count += 1,
+                code => assert_eq!(code, 409),
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    let all = async { tokio::join!(counter, patcher(1), patcher(2), patcher(3)) };
+    tokio::time::timeout(std::time::Duration::from_secs(120), all).await.expect("the counter gets through");
+    assert_eq!(c.get(&path).await.1["data"]["count"], WANTED.to_string());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -166,7 +166,7 @@ impl Rollout<'_> {
         if self.deployment.status.as_ref() != Some(&status) {
             let copy = Deployment { status: Some(status), ..self.deployment.clone() };
             // After the annotation patch the object has a new resourceVersion; the status goes first.
-            self.plan.ops.insert(0, Op::update_status(&copy));
+            self.plan.ops.insert(0, Op::update_status(&copy).or_stale());
         }
     }
 

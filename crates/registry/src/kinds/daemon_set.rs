@@ -67,9 +67,8 @@ impl Strategy for Rules {
 }
 
 fn validate(s: &DaemonSetSpec, errs: &mut ErrorList) {
-    check::workload_selector(&s.selector, &spec().child("selector"), errs);
+    check::workload(&s.selector, &s.template, &spec(), errs);
     let path = spec().child("template");
-    check::selected(&s.template, &s.selector, &path, errs);
     check::template(&s.template, &path, errs);
     check::long_running(&s.template, "DaemonSet", &path, errs);
     maybe_non_negative(s.min_ready_seconds, &spec().child("minReadySeconds"), errs);

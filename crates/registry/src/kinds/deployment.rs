@@ -72,9 +72,8 @@ impl Strategy for Rules {
 
 fn validate(s: &DeploymentSpec, errs: &mut ErrorList) {
     maybe_non_negative(s.replicas, &spec().child("replicas"), errs);
-    check::workload_selector(&s.selector, &spec().child("selector"), errs);
+    check::workload(&s.selector, &s.template, &spec(), errs);
     let path = spec().child("template");
-    check::selected(&s.template, &s.selector, &path, errs);
     check::template(&s.template, &path, errs);
     check::long_running(&s.template, "ReplicaSet", &path, errs);
     if let Some(strategy) = &s.strategy {

@@ -76,6 +76,10 @@ impl Strategy for Rules {
         object.spec.as_ref().map(|s| warnings::template(&s.template, &spec().child("template"))).unwrap_or_default()
     }
 
+    fn orphans_by_default(&self) -> bool {
+        true
+    }
+
     fn has_generation(&self) -> bool {
         true
     }

@@ -68,9 +68,8 @@ impl Strategy for Rules {
 fn validate(s: &ReplicaSetSpec, errs: &mut ErrorList) {
     maybe_non_negative(s.replicas, &spec().child("replicas"), errs);
     maybe_non_negative(s.min_ready_seconds, &spec().child("minReadySeconds"), errs);
-    check::workload_selector(&s.selector, &spec().child("selector"), errs);
     let (path, t) = (spec().child("template"), s.template.clone().unwrap_or_default());
-    check::selected(&t, &s.selector, &path, errs);
+    check::workload(&s.selector, &t, &spec(), errs);
     check::template(&t, &path, errs);
     check::long_running(&t, "ReplicaSet", &path, errs);
 }

@@ -67,6 +67,10 @@ impl Strategy for Rules {
         template.map(|t| warnings::template(t, &spec().child("template"))).unwrap_or_default()
     }
 
+    fn orphans_by_default(&self) -> bool {
+        true
+    }
+
     fn has_generation(&self) -> bool {
         true
     }

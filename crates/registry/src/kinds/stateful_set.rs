@@ -116,9 +116,8 @@ fn validate(s: &StatefulSetSpec, errs: &mut ErrorList) {
     let start = s.ordinals.as_ref().and_then(|o| o.start);
     maybe_non_negative(start, &spec().child("ordinals").child("start"), errs);
     maybe_non_negative(s.revision_history_limit, &spec().child("revisionHistoryLimit"), errs);
-    check::workload_selector(&s.selector, &spec().child("selector"), errs);
+    check::workload(&s.selector, &s.template, &spec(), errs);
     let path = spec().child("template");
-    check::selected(&s.template, &s.selector, &path, errs);
     check::template(&with_claims(s), &path, errs);
     check::long_running(&s.template, "StatefulSet", &path, errs);
     for (path, claim) in items(&s.volume_claim_templates, &spec().child("volumeClaimTemplates")) {

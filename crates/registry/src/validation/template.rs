@@ -42,12 +42,19 @@ pub fn long_running(t: &PodTemplateSpec, kind: &str, path: &Path, errs: &mut Err
     }
 }
 
-/// The selector of a workload. One that selects nothing in particular reads as one that was left out, and then no
-/// template's labels can match it.
-pub fn workload_selector(s: &LabelSelector, path: &Path, errs: &mut ErrorList) {
+/// The selector of a workload and what it says of the template. One that selects nothing in particular reads as one
+/// that was left out, and then no template's labels can match it; one that is no selector is not held against them.
+pub fn workload(s: &LabelSelector, t: &PodTemplateSpec, spec: &Path, errs: &mut ErrorList) {
+    let path = spec.child("selector");
     if selector::is_empty(s) {
-        errs.push(Error::required(path, ""));
+        errs.push(Error::required(&path, ""));
+    }
+    let mut wrong = ErrorList::new();
+    selector::label_selector(s, &path, &mut wrong);
+    if wrong.is_empty() {
+        selected(t, s, &spec.child("template"), errs);
     } else {
-        selector::label_selector(s, path, errs);
+        errs.extend(wrong);
+        errs.push(Error::invalid(&path, json(s), "invalid label selector"));
     }
 }
