@@ -76,7 +76,9 @@ impl Core {
 
     /// Proposed by Raft itself, once the joint configuration before it is in force. Nobody comes or goes by it.
     fn leave_joint(&mut self, change: &ConfChange, state: &mut State) -> Result<()> {
-        self.change_conf(&members::to_raft(change), state).context("Raft does not leave a joint configuration")
+        self.change_conf(&members::to_raft(change), state).context("Raft does not leave a joint configuration")?;
+        self.effects.removed |= state.is_gone(self.config.member_id);
+        Ok(())
     }
 
     fn change_conf(&mut self, change: &ConfChangeV2, state: &mut State) -> raft::Result<()> {
@@ -113,9 +115,10 @@ impl Core {
             tracing::warn!(%error, "a change of members was refused by Raft");
             Refusal::NotEnoughStarted
         })?;
-        self.effects.removed |= members::removes(&wanted, self.config.member_id);
         tracing::info!(kind = ?wanted.kind(), member = ?wanted.member, also = wanted.and.len(), "members changed");
         members::apply(state, &wanted);
+        self.effects.removed |=
+            members::removes(&wanted, self.config.member_id) && state.is_gone(self.config.member_id);
         self.effects.members = Some(state.member_list());
         Ok(())
     }

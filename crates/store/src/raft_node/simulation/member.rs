@@ -172,7 +172,7 @@ impl Member {
     }
 
     pub fn has_removed(&self, id: u64) -> bool {
-        self.shared.state.read().removed.contains(&id)
+        self.shared.state.read().is_gone(id)
     }
 
     pub fn describe(&self) -> String {
