@@ -12,6 +12,13 @@
 //! - A segment is allocated whole before it is used, so behind its last frame lie zeros.
 //! - After a failed write or sync nothing more is accepted: what the disk holds is unknown.
 
+/// A place at which a test may end the process as a power cut would, or make it wait: docs/decisions/0107.
+macro_rules! failpoint {
+    ($name:literal) => {
+        fail::fail_point!($name, |_| -> _ { std::process::abort() })
+    };
+}
+
 mod frame;
 mod record;
 mod segment;

@@ -183,8 +183,11 @@ impl Wal {
 
     fn write(&mut self) -> Result<(), Error> {
         let path = segment::path(&self.dir, self.current().number);
+        failpoint!("log-before-write");
         self.file.write_all_at(&self.buf, self.length).map_err(io_error("write", &path))?;
+        failpoint!("log-before-sync");
         self.file.sync_data().map_err(io_error("sync", &path))?;
+        failpoint!("log-after-sync");
         self.length += u64::try_from(self.buf.len()).expect("usize fits u64");
         self.next_batch += 1;
         Ok(())
@@ -231,6 +234,7 @@ impl Wal {
     }
 
     fn remove_closed(&mut self) -> Result<(), Error> {
+        failpoint!("log-jump-before-remove");
         while self.segments.len() > 1 {
             let path = segment::path(&self.dir, self.segments[0].number);
             fs::remove_file(&path).map_err(io_error("remove", &path))?;
@@ -245,6 +249,7 @@ impl Wal {
         assert!(mark.index <= self.last_index, "a checkpoint of the future");
         assert!(mark.index >= self.mark.index, "checkpoints only go forward");
         self.append(&[Record::Mark(mark)])?;
+        failpoint!("log-cut-before-remove");
         let mut removed = 0;
         while let Some(next) = self.segments.get(1) {
             if next.after_index > mark.index {
@@ -388,6 +393,7 @@ fn write_segment(
     segment::allocate(&file, &aside, options.segment_bytes)?;
     file.write_all(buf).map_err(io_error("write", &aside))?;
     file.sync_all().map_err(io_error("sync", &aside))?;
+    failpoint!("log-segment-before-rename");
     fs::rename(&aside, &path).map_err(io_error("rename", &aside))?;
     sync_dir(dir)?;
     let length = u64::try_from(buf.len()).expect("usize fits u64");

@@ -13,6 +13,13 @@
 //! - What a client may do is decided by the users and roles as of the entry that does it.
 //! - A watch sees every event once, in order, whole transactions at a time.
 
+/// A place at which a test may end the process as a power cut would, or make it wait: docs/decisions/0107.
+macro_rules! failpoint {
+    ($name:literal) => {
+        fail::fail_point!($name, |_| -> _ { std::process::abort() })
+    };
+}
+
 mod auth;
 mod checkpoint;
 mod compactor;

@@ -9,6 +9,8 @@ use store::config::{Command, Flags};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> anyhow::Result<()> {
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     let flags = Flags::parse();
     daemon::telemetry::init(&flags.log);
     let command = flags.command.clone();

@@ -21,16 +21,29 @@ pub fn id(parts: &[&[u8]]) -> u64 {
     u64::from_be_bytes(*first).max(1)
 }
 
-/// The change of Raft's configuration that goes with a change of members.
+/// What a change is made of.
+fn steps(change: &MemberChange) -> impl Iterator<Item = &MemberChange> {
+    std::iter::once(change).chain(&change.and)
+}
+
+/// The change of Raft's configuration that goes with a change of members. Several steps are one change: Raft goes through
+/// a joint configuration, and leaves it by itself.
 pub fn conf_change(change: &MemberChange) -> ConfChange {
-    let (kind, member) = (change.kind(), change.member.clone().unwrap_or_default());
-    let change_type = match kind {
-        Kind::Add if member.is_learner => conf_change::Type::AddLearner,
-        Kind::Add | Kind::Promote => conf_change::Type::AddNode,
-        Kind::Remove => conf_change::Type::RemoveNode,
+    let single = |step: &MemberChange| {
+        let learner = step.member.as_ref().is_some_and(|m| m.is_learner);
+        let change_type = match step.kind() {
+            Kind::Add if learner => conf_change::Type::AddLearner,
+            Kind::Add | Kind::Promote => conf_change::Type::AddNode,
+            Kind::Remove => conf_change::Type::RemoveNode,
+        };
+        conf_change::Single { change_type: change_type.into(), node_id: step.member.as_ref().map_or(0, |m| m.id) }
     };
-    let single = conf_change::Single { change_type: change_type.into(), node_id: member.id };
-    ConfChange { changes: vec![single], ..ConfChange::default() }
+    ConfChange { changes: steps(change).map(single).collect(), ..ConfChange::default() }
+}
+
+/// Whether a change lets a member go.
+pub fn removes(change: &MemberChange, id: u64) -> bool {
+    steps(change).any(|step| step.kind() == Kind::Remove && step.member.as_ref().is_some_and(|m| m.id == id))
 }
 
 /// For Raft, whose own type it is.
@@ -43,8 +56,20 @@ pub fn to_raft(change: &ConfChange) -> ConfChangeV2 {
     }
 }
 
-/// Whether a change fits the members there are.
+/// Whether a change fits the members there are: each step those that the steps before it leave.
 pub fn check(state: &State, change: &MemberChange) -> Result<(), Refusal> {
+    if change.and.is_empty() {
+        return check_step(state, change);
+    }
+    let mut then = State { members: state.members.clone(), removed: state.removed.clone(), ..State::default() };
+    for step in steps(change) {
+        check_step(&then, step)?;
+        apply_step(&mut then, step);
+    }
+    Ok(())
+}
+
+fn check_step(state: &State, change: &MemberChange) -> Result<(), Refusal> {
     let member = change.member.as_ref().ok_or(Refusal::MemberNotFound)?;
     let known = state.members.get(&member.id);
     match change.kind() {
@@ -83,11 +108,14 @@ fn check_urls(state: &State, member: &pb::Member) -> Result<(), Refusal> {
 }
 
 /// Carries out a change that was checked.
-pub fn apply(state: &mut State, change: MemberChange) {
-    let kind = change.kind();
-    let Some(member) = change.member else { return };
-    match kind {
-        Kind::Add => drop(state.members.insert(member.id, member)),
+pub fn apply(state: &mut State, change: &MemberChange) {
+    steps(change).for_each(|step| apply_step(state, step));
+}
+
+fn apply_step(state: &mut State, change: &MemberChange) {
+    let Some(member) = &change.member else { return };
+    match change.kind() {
+        Kind::Add => drop(state.members.insert(member.id, member.clone())),
         Kind::Remove => {
             state.members.remove(&member.id);
             state.removed.insert(member.id);
@@ -133,7 +161,7 @@ mod tests {
     }
 
     fn change(kind: Kind, member: pb::Member) -> MemberChange {
-        MemberChange { kind: kind.into(), member: Some(member) }
+        MemberChange { kind: kind.into(), member: Some(member), ..MemberChange::default() }
     }
 
     #[test]
@@ -143,7 +171,7 @@ mod tests {
             let change = change(kind, member.clone());
             assert_eq!(check(&three, &change), expected, "{kind:?} {member:?}");
             if expected.is_ok() {
-                apply(&mut three, change);
+                apply(&mut three, &change);
             }
         };
         try_one(Kind::Add, member(2, false, false), Err(Refusal::MemberExists));
@@ -158,6 +186,24 @@ mod tests {
         try_one(Kind::Add, member(1, false, false), Err(Refusal::MemberExists));
         try_one(Kind::Remove, member(2, false, false), Ok(()));
         try_one(Kind::Remove, member(3, false, false), Err(Refusal::NotEnoughStarted));
+    }
+
+    #[test]
+    fn steps_of_one_change_build_on_each_other() {
+        let three = state(&[(1, true, false), (2, true, false), (3, true, true)]);
+        let check = |first: MemberChange, second: MemberChange, expected: Result<(), Refusal>| {
+            let change = MemberChange { and: vec![second], ..first };
+            assert_eq!(super::check(&three, &change), expected, "{change:?}");
+            assert_eq!(conf_change(&change).changes.len(), 2);
+        };
+        let remove = |id| change(Kind::Remove, member(id, true, false));
+        let add = |id, learner| change(Kind::Add, member(id, false, learner));
+        check(remove(3), add(4, true), Ok(()));
+        check(add(4, true), remove(3), Err(Refusal::TooManyLearners));
+        check(remove(2), add(2, false), Err(Refusal::MemberExists));
+        check(change(Kind::Promote, member(3, true, true)), remove(1), Ok(()));
+        check(remove(1), remove(2), Err(Refusal::NotEnoughStarted));
+        assert!(removes(&MemberChange { and: vec![remove(2)], ..add(4, false) }, 2));
     }
 
     #[test]

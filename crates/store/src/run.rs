@@ -55,6 +55,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
             member_id: opened.member_id,
             snapshot_count: config.snapshot_count,
             election_ticks: config.election_ticks,
+            kept_entries: raft_node::KEPT_ENTRIES,
         },
         tick: config.tick,
         shared: shared.clone(),

@@ -78,6 +78,12 @@ impl State {
         self.members.values().cloned().collect()
     }
 
+    /// Whether a member was removed for good. One that was removed jointly has a voice until the joint configuration is
+    /// left.
+    pub fn is_gone(&self, id: u64) -> bool {
+        self.removed.contains(&id) && !self.conf.voters_outgoing.contains(&id)
+    }
+
     /// Applies a command if whoever asks may do what it does.
     pub fn apply(&mut self, op: Op) -> Result<Outcome, Refusal> {
         let (asker, op) = auth::attribution(op);

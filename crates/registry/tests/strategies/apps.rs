@@ -75,7 +75,8 @@ fn selectors_and_templates() {
             kind,
             with(workload(kind), "/spec/selector/matchExpressions", json!([{"key": "app", "operator": "Is"}])),
             "[spec.selector.matchExpressions[0].operator: Invalid value: \"Is\": not a valid selector operator, \
-             spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`]",
+             spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"app\",\"operator\":\"Is\"}],\
+             \"matchLabels\":{\"app\":\"a\"}}: invalid label selector]",
         );
     }
     for kind in KINDS {

@@ -202,6 +202,7 @@ impl Iterator for &mut Records<'_> {
 fn write<T>(db: &Database, body: impl FnOnce(&WriteTransaction) -> Result<T>) -> Result<T> {
     let transaction = db.begin_write()?;
     let done = body(&transaction)?;
+    failpoint!("checkpoint-before-commit");
     transaction.commit()?;
     Ok(done)
 }
@@ -272,6 +273,7 @@ fn open_file(path: &Path) -> Result<Database> {
 /// Gives a complete, synced file the name under which it is found. So the file of that name is
 /// complete at any time; one that was just being created could not be opened.
 fn take_place(db: Database, aside: &Path, path: &Path) -> Result<Database> {
+    failpoint!("checkpoint-before-rename");
     fs::rename(aside, path).with_context(|| format!("cannot rename {}", aside.display()))?;
     sync_dir(path.parent().expect("a file lies in a directory"))?;
     Ok(db)

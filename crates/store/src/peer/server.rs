@@ -38,7 +38,7 @@ struct Service {
 
 impl Service {
     fn check(&self, metadata: &MetadataMap) -> Result<u64, Status> {
-        let checked = self.hello.check(metadata, |id| self.shared.state.read().removed.contains(&id));
+        let checked = self.hello.check(metadata, |id| self.shared.state.read().is_gone(id));
         if let Err(refusal) = &checked {
             tracing::warn!(why = refusal.message(), "refused a peer");
         }

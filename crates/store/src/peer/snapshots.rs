@@ -26,11 +26,13 @@ pub async fn receive(mut pieces: Streaming<SnapshotPiece>) -> Result<Input, Stat
     let message = first.message.and_then(wire::from_wire);
     let message = message.ok_or_else(|| Status::invalid_argument("a snapshot that nothing announces"))?;
     let mut reader = Reader::default();
+    failpoint!("snapshot-in-receive");
     while let Some(piece) = pieces.next().await {
         reader.take(&piece?.blob).map_err(damaged)?;
     }
     let state = tokio::task::spawn_blocking(move || reader.finish()).await;
     let state = state.map_err(|_| Status::internal("the snapshot was not read"))?.map_err(damaged)?;
+    failpoint!("snapshot-received");
     Ok(Input::Snapshot(message, Box::new(state)))
 }
 

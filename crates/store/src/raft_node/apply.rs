@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use prost::Message as _;
-use raft::prelude::{Entry, EntryType};
+use raft::prelude::{ConfChangeType, ConfChangeV2, Entry, EntryType};
 use tokio::sync::oneshot;
 
 use super::core::{Core, context_id};
@@ -12,7 +12,7 @@ use super::handle::Answer;
 use crate::auth::{attributed, attribution};
 use crate::error::Refusal;
 use crate::members;
-use crate::pb::kvraft::{Command, ConfChange, MemberChange, command::Op, member_change::Kind};
+use crate::pb::kvraft::{Command, ConfChange, MemberChange, command::Op};
 use crate::state::{Applied, Outcome, State};
 
 type Answers = Vec<(oneshot::Sender<Answer>, Answer)>;
@@ -31,6 +31,7 @@ impl Core {
             assert_eq!(entry.index, state.applied.index + 1, "entries are applied once, in order");
             state.applied = Applied { index: entry.index, term: entry.term };
             self.apply_entry(entry, &mut state, &mut answers)?;
+            failpoint!("raft-in-apply");
             if state.kv.revision() > told {
                 transactions.extend(state.kv.history().since(told + 1).cloned());
                 told = state.kv.revision();
@@ -40,6 +41,7 @@ impl Core {
         self.node.advance_apply_to(last);
         self.node.mut_store().trim(last);
         shared.status.set_pending(self.pending.len());
+        failpoint!("raft-before-answer");
         self.effects.deliveries.push(Delivery::Applied { transactions, revision: told, answers });
         Ok(())
     }
@@ -57,6 +59,9 @@ impl Core {
     /// One that does not fit the members by now is answered with why, and changes nothing anywhere.
     fn apply_conf_change(&mut self, entry: Entry, state: &mut State, answers: &mut Answers) -> Result<()> {
         let change = ConfChange::decode(Bytes::from(entry.data)).context("a change of members is malformed")?;
+        if change.changes.is_empty() {
+            return self.leave_joint(&change, state);
+        }
         let asker = context_id(&entry.context).and_then(|id| self.pending.remove(&id)).map(|p| p.answer);
         let answer = match self.change_members(&change, state) {
             Ok(()) => Ok(Outcome::Members(state.member_list())),
@@ -66,20 +71,51 @@ impl Core {
         Ok(())
     }
 
+    /// Proposed by Raft itself, once the joint configuration before it is in force. Nobody comes or goes by it.
+    fn leave_joint(&mut self, change: &ConfChange, state: &mut State) -> Result<()> {
+        self.change_conf(&members::to_raft(change), state).context("Raft does not leave a joint configuration")?;
+        self.effects.removed |= state.is_gone(self.config.member_id);
+        Ok(())
+    }
+
+    fn change_conf(&mut self, change: &ConfChangeV2, state: &mut State) -> raft::Result<()> {
+        if self.has_no_say_after(change) {
+            // Raft knows no leader without a place in its configuration. The others learn first that this is committed:
+            // whoever is left alone could not find out.
+            let raft = &mut self.node.raft;
+            raft.bcast_append();
+            raft.become_follower(raft.term, raft::INVALID_ID);
+        }
+        state.conf = self.node.apply_conf_change(change)?;
+        self.node.mut_store().set_conf(state.conf.clone());
+        Ok(())
+    }
+
+    /// Whether this member leads, and is no member any more once a change is in force. One who is removed jointly stays
+    /// until the joint configuration is left.
+    fn has_no_say_after(&self, change: &ConfChangeV2) -> bool {
+        let me = self.config.member_id;
+        let conf = self.node.raft.prs().conf().to_conf_state();
+        let leads = self.node.raft.state == raft::StateRole::Leader;
+        leads
+            && match &change.changes[..] {
+                [] => ![conf.voters, conf.learners, conf.learners_next].iter().any(|ids| ids.contains(&me)),
+                [only] => only.node_id == me && only.get_change_type() == ConfChangeType::RemoveNode,
+                _ => false,
+            }
+    }
+
     fn change_members(&mut self, change: &ConfChange, state: &mut State) -> Result<(), Refusal> {
         let wanted = authorized(change, state)?;
         members::check(state, &wanted)?;
-        let conf = self.node.apply_conf_change(&members::to_raft(change)).map_err(|error| {
+        self.change_conf(&members::to_raft(change), state).map_err(|error| {
             tracing::warn!(%error, "a change of members was refused by Raft");
             Refusal::NotEnoughStarted
         })?;
-        self.node.mut_store().set_conf(conf.clone());
-        state.conf = conf;
-        let removed =
-            wanted.kind() == Kind::Remove && wanted.member.as_ref().is_some_and(|m| m.id == self.config.member_id);
-        self.effects.removed |= removed;
-        tracing::info!(kind = ?wanted.kind(), member = ?wanted.member, "members changed");
-        members::apply(state, wanted);
+        tracing::info!(kind = ?wanted.kind(), member = ?wanted.member, also = wanted.and.len(), "members changed");
+        members::apply(state, &wanted);
+        self.effects.removed |=
+            members::removes(&wanted, self.config.member_id) && state.is_gone(self.config.member_id);
         self.effects.members = Some(state.member_list());
         Ok(())
     }
@@ -142,7 +178,7 @@ mod tests {
     use crate::auth::{Asker, Caller, Error, ROOT};
     use crate::members::conf_change;
     use crate::pb::etcdserverpb as pb;
-    use crate::pb::kvraft::{AuthChange, auth_change::Change};
+    use crate::pb::kvraft::{AuthChange, auth_change::Change, member_change::Kind};
 
     fn secured() -> State {
         let mut state = State::default();
@@ -162,7 +198,11 @@ mod tests {
     fn a_change_of_members_is_judged_when_it_is_applied() {
         let state = secured();
         let user = |name: &str| Asker::User(Caller { user: name.to_owned(), revision: state.auth.revision() });
-        let wanted = MemberChange { kind: Kind::Add.into(), member: Some(pb::Member { id: 1, ..Default::default() }) };
+        let wanted = MemberChange {
+            kind: Kind::Add.into(),
+            member: Some(pb::Member { id: 1, ..Default::default() }),
+            ..MemberChange::default()
+        };
         let carried = |op: Op| {
             let command = Command { op: Some(op) };
             let change = ConfChange { context: command.encode_to_vec().into(), ..conf_change(&wanted) };

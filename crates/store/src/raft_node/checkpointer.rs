@@ -17,11 +17,13 @@ pub fn run(mut checkpoint: Box<dyn Checkpoint>, jobs: &Receiver<Job>, inputs: &S
         let start = Instant::now();
         let mark = Mark { index: job.head.applied_index, term: job.head.applied_term };
         let (written, removed) = (job.changes.written.len(), job.changes.removed.len());
+        failpoint!("checkpoint-before-save");
         let saved = if job.whole {
             checkpoint.replace(&job.head, &job.changes.written)
         } else {
             checkpoint.save(&job.head, job.changes)
         };
+        failpoint!("checkpoint-after-save");
         gauges.checkpoints.observe(start.elapsed());
         gauges.set_disk_bytes(checkpoint.size_on_disk());
         let input = match saved {

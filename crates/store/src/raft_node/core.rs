@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use raft::prelude::{HardState, Message};
+use raft::prelude::{HardState, Message, MessageType};
 use raft::{RawNode, SnapshotStatus};
 use raftlog::Mark;
 use tokio::sync::oneshot;
@@ -68,6 +68,8 @@ pub struct Config {
     /// Entries applied between two checkpoints.
     pub snapshot_count: u64,
     pub election_ticks: usize,
+    /// Applied entries kept in memory for peers that lag; whoever lags further gets a snapshot.
+    pub kept_entries: u64,
 }
 
 /// Linearizable reads that share one read index.
@@ -98,7 +100,7 @@ pub struct Core {
     pub(super) newest: u64,
     /// Messages that promise what their ready has written: they leave once it is durable.
     pub(super) held: VecDeque<(u64, Vec<Message>)>,
-    /// A snapshot that has arrived and that Raft has not taken yet.
+    /// A snapshot that has arrived and that Raft wants, until it is installed.
     pub(super) arrived_snapshot: Option<(Mark, Box<State>)>,
     /// A snapshot taken, whose checkpoint is not durable yet.
     pub(super) installing: Option<Install>,
@@ -139,11 +141,11 @@ impl Core {
         let hard_state = HardState {
             term: recorded.term.max(applied.term),
             vote: recorded.vote,
-            // The commit index is written along with entries only; what is in a checkpoint was committed.
+            // The commit index is written along with entries and votes only; what is in a checkpoint was committed.
             commit: recorded.commit.max(applied.index),
         };
         let entries = recovered.entries.into_iter().map(entry_from_log).collect();
-        let view = LogView::new(applied, conf, hard_state, entries);
+        let view = LogView::new(applied, conf, hard_state, entries, config.kept_entries);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&raft_config(&config, applied.index), view, &logger)
             .context("the log and the checkpoint do not fit together")?;
@@ -185,7 +187,12 @@ impl Core {
         Ok(())
     }
 
-    /// A lone member needs no clock: nobody waits for its heartbeats.
+    /// A lone leader needs none: nobody waits for its heartbeats. One who is left alone without leading has yet to find
+    /// out that it may.
+    pub fn needs_clock(&self) -> bool {
+        !self.alone() || self.node.raft.state != raft::StateRole::Leader
+    }
+
     pub fn alone(&self) -> bool {
         let conf = self.node.raft.prs().conf();
         conf.voters().contains(self.config.member_id) && self.node.raft.prs().iter().count() == 1
@@ -194,7 +201,7 @@ impl Core {
     pub fn tick(&mut self) {
         self.ticks += 1;
         // A member that installs a snapshot hears nobody, and must not think that nobody speaks.
-        if self.installing.is_none() {
+        if self.unapplied.is_none() {
             self.node.tick();
         }
         self.node.mut_store().age();
@@ -244,10 +251,7 @@ impl Core {
                 self.checkpoint_if_due(true);
             }
             Input::Messages(messages) => messages.into_iter().for_each(|message| self.step(message)),
-            Input::Snapshot(message, state) => {
-                self.arrived_snapshot = Some((state.applied.into(), state));
-                self.step(message);
-            }
+            Input::Snapshot(message, state) => self.take_snapshot(message, state),
             Input::Unreachable(id) => self.node.report_unreachable(id),
             Input::SnapshotSent { to, arrived } => {
                 let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
@@ -265,11 +269,23 @@ impl Core {
 
     /// Raft ignores what it has no use for: a message of a removed member, of an old term, for somebody else.
     fn step(&mut self, message: Message) {
-        if message.to != self.config.member_id {
+        // Raft cannot campaign between a snapshot and its being applied: it looks for the entries before.
+        let campaigns = message.msg_type() == MessageType::MsgTimeoutNow && self.unapplied.is_some();
+        if message.to != self.config.member_id || campaigns {
             return;
         }
         if let Err(error) = self.node.step(message) {
             tracing::trace!(%error, "a peer's message was of no use");
+        }
+    }
+
+    /// Two leaders, one after the other, may both have sent one. Raft decides which it wants.
+    fn take_snapshot(&mut self, message: Message, state: Box<State>) {
+        self.step(message);
+        let mark = Mark::from(state.applied);
+        let wanted = self.node.snap().and_then(|snapshot| snapshot.metadata.as_ref());
+        if wanted.is_some_and(|wanted| (wanted.index, wanted.term) == (mark.index, mark.term)) {
+            self.arrived_snapshot = Some((mark, state));
         }
     }
 

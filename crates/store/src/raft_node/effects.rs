@@ -15,7 +15,7 @@ use crate::pb::kvraft::Head;
 
 pub enum Write {
     /// Entries and state of the ready `number`.
-    Append { number: u64, entries: Vec<Entry>, hard_state: Option<HardState> },
+    Append { number: u64, entries: Vec<Entry>, hard_state: HardState },
     /// Everything up to here is in a durable checkpoint.
     Cut(Mark),
     /// A durable checkpoint took the place of everything written so far.

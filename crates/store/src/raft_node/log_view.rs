@@ -14,7 +14,7 @@ use super::effects::Captured;
 use crate::state::{Applied, conf_of};
 
 /// Applied entries that a cluster of several members keeps for those who lag.
-const KEPT_ENTRIES: u64 = 5_000;
+pub const KEPT_ENTRIES: u64 = 5_000;
 /// A captured state that nobody came for is let go of after so many ticks.
 const CAPTURED_TICKS: u32 = 50;
 
@@ -24,13 +24,15 @@ pub struct LogView {
     /// The entry before the first one here.
     before: Applied,
     entries: VecDeque<Entry>,
+    /// Of the applied ones, as long as there are peers.
+    kept: u64,
     /// A peer lags behind the entries here; Raft asks again later.
     wants_snapshot: Cell<bool>,
     captured: Option<(Arc<Captured>, u32)>,
 }
 
 impl LogView {
-    pub fn new(applied: Applied, conf: ConfState, hard_state: HardState, entries: Vec<Entry>) -> LogView {
+    pub fn new(applied: Applied, conf: ConfState, hard_state: HardState, entries: Vec<Entry>, kept: u64) -> LogView {
         let first = entries.first().map_or(applied.index + 1, |e| e.index);
         assert_eq!(first, applied.index + 1, "the log continues the checkpoint");
         LogView {
@@ -38,6 +40,7 @@ impl LogView {
             conf,
             before: applied,
             entries: entries.into(),
+            kept,
             wants_snapshot: Cell::new(false),
             captured: None,
         }
@@ -75,6 +78,10 @@ impl LogView {
         self.captured.take_if(|(_, age)| *age > CAPTURED_TICKS);
     }
 
+    pub fn hard_state(&self) -> &HardState {
+        &self.hard_state
+    }
+
     pub fn set_hard_state(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
     }
@@ -93,7 +100,7 @@ impl LogView {
     /// Lets go of entries that are applied and that no peer is expected to ask for.
     pub fn trim(&mut self, applied: u64) {
         let alone = self.conf.voters.len() == 1 && self.conf.learners.is_empty();
-        let keep = if alone { 0 } else { KEPT_ENTRIES };
+        let keep = if alone { 0 } else { self.kept };
         while let Some(first) = self.entries.front() {
             if first.index + keep > applied {
                 break;
@@ -187,7 +194,7 @@ mod tests {
     fn view() -> LogView {
         let conf = ConfState { voters: vec![1], ..ConfState::default() };
         let applied = Applied { index: 10, term: 2 };
-        LogView::new(applied, conf, HardState::default(), entries(11..=14, 3))
+        LogView::new(applied, conf, HardState::default(), entries(11..=14, 3), KEPT_ENTRIES)
     }
 
     #[test]

@@ -45,8 +45,7 @@ impl LogWriter {
                     Write::Append { number, entries, hard_state } => {
                         bytes += entries.iter().map(|e| e.data.len()).sum::<usize>();
                         records.extend(entries.into_iter().map(entry_record));
-                        records.extend(hard_state.as_ref().map(state_record));
-                        newest = Some(number);
+                        newest = Some((number, hard_state));
                     }
                     // Both end the batch: they speak of what was written before them.
                     Write::Cut(_) | Write::Jump(_) => {
@@ -56,7 +55,9 @@ impl LogWriter {
                 }
                 next = (bytes < MAX_BATCH_BYTES).then(|| self.writes.try_recv().ok()).flatten();
             }
-            if let Some(number) = newest {
+            if let Some((number, hard_state)) = newest {
+                // Of several only the last counts: the batch is kept whole or not at all.
+                records.push(state_record(&hard_state));
                 self.append(&records)?;
                 // Without a raft thread the next `recv` ends this one.
                 let _ = self.inputs.send(Input::Persisted { number });

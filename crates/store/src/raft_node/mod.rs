@@ -37,5 +37,5 @@ mod simulation;
 pub use core::{Config, Input};
 pub use effects::Outgoing;
 pub use handle::{Answer, Handle, Threads};
-pub use log_view::LogView;
+pub use log_view::{KEPT_ENTRIES, LogView};
 pub use node::{Outbound, Parts, inputs, start};

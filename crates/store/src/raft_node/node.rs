@@ -21,8 +21,8 @@ use crate::shared::Shared;
 
 /// Inputs taken before the state machine is driven.
 const MAX_INPUTS: usize = 1_024;
-/// A removed member stays so long, for its peers to hear from it that it was removed.
-const REMOVED_GRACE: Duration = Duration::from_secs(1);
+/// A removed member stays for so many election timeouts: its peers may need its voice to find out that it was removed.
+pub const REMOVED_ELECTIONS: u32 = 3;
 
 /// The way to the peers. Nothing here waits.
 pub trait Outbound: Send {
@@ -108,10 +108,12 @@ impl Node {
 
     fn drive(&mut self) -> Result<()> {
         self.core.begin()?;
+        let ticks = u32::try_from(self.core.config.election_ticks).unwrap_or(u32::MAX);
+        let grace = self.tick.saturating_mul(ticks).saturating_mul(REMOVED_ELECTIONS);
         loop {
             let done = self.core.drive()?;
             self.carry_out()?;
-            if self.removed_at.is_some_and(|at| at.elapsed() > REMOVED_GRACE) {
+            if self.removed_at.is_some_and(|at| at.elapsed() > grace) {
                 self.peers.set_removed();
                 return Ok(());
             }
@@ -127,6 +129,7 @@ impl Node {
         if let Some(members) = effects.members {
             self.peers.set_members(&members);
         }
+        failpoint!("raft-before-send");
         // Messages first: peers write while this member does.
         if !effects.messages.is_empty() {
             self.peers.send(effects.messages);
@@ -136,6 +139,7 @@ impl Node {
             let _ = self.deliveries.send(delivery);
         }
         effects.snapshots.into_iter().for_each(|outgoing| self.peers.send_snapshot(outgoing));
+        failpoint!("raft-after-send");
         for write in effects.writes {
             self.writes.send(write).ok().context("the log thread is gone")?;
         }
@@ -167,7 +171,7 @@ impl Node {
 
     /// With peers, time passes in ticks.
     fn next_input(&mut self) -> Option<Input> {
-        if self.core.alone() {
+        if !self.core.needs_clock() {
             return Some(self.inputs.recv().unwrap_or(Input::Stop));
         }
         let left = self.next_tick.saturating_duration_since(Instant::now());

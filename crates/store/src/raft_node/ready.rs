@@ -15,7 +15,7 @@ pub struct Install {
     mark: Mark,
     number: u64,
     entries: Vec<Entry>,
-    hard_state: Option<HardState>,
+    hard_state: HardState,
 }
 
 impl Core {
@@ -28,7 +28,6 @@ impl Core {
             let ready = self.node.ready();
             self.handle_one(ready)?;
         }
-        self.arrived_snapshot = None;
         self.capture_if_wanted();
         self.shared.status.set_raft(&self.node.raft);
         Ok(())
@@ -50,7 +49,7 @@ impl Core {
         let promises = ready.take_persisted_messages();
         let snapshot = Some(ready.snapshot()).filter(|s| !s.is_empty()).and_then(|s| s.metadata.clone());
         let entries = ready.take_entries();
-        let hard_state = ready.hs().cloned();
+        let changed = ready.hs().cloned();
         let committed = ready.take_committed_entries();
         let must_sync = ready.must_sync();
         let view = self.node.mut_store();
@@ -58,9 +57,12 @@ impl Core {
             view.restore(metadata);
         }
         view.append(&entries);
-        if let Some(state) = &hard_state {
-            view.set_hard_state(state.clone());
+        if let Some(state) = changed {
+            view.set_hard_state(state);
         }
+        // Whoever keeps an entry keeps what was known to be committed by then. One that forgot, and lost its later
+        // configurations with it, could be elected by members that were removed.
+        let hard_state = view.hard_state().clone();
         self.node.advance_append_async(ready);
         if !promises.is_empty() {
             self.held.push_back((number, promises));

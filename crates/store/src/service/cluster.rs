@@ -77,7 +77,7 @@ pub async fn promote(context: &Context, asker: Asker, id: u64) -> Result<Members
 }
 
 fn wanted(kind: Kind, member: pb::Member) -> MemberChange {
-    MemberChange { kind: kind.into(), member: Some(member) }
+    MemberChange { kind: kind.into(), member: Some(member), ..MemberChange::default() }
 }
 
 async fn change(context: &Context, asker: Asker, kind: Kind, member: pb::Member) -> Result<Members, Refusal> {

@@ -14,9 +14,9 @@ const ROUNDS: usize = 4;
 const ACKNOWLEDGED_PER_ROUND: usize = 400;
 
 /// What a writer was told is written: key, value and revision.
-type Acknowledged = Vec<(String, String, i64)>;
+pub type Acknowledged = Vec<(String, String, i64)>;
 
-async fn write_until_cut_off(mut client: Client, name: String, count: Arc<(AtomicUsize, Notify)>) -> Acknowledged {
+pub async fn write_until_cut_off(mut client: Client, name: String, count: Arc<(AtomicUsize, Notify)>) -> Acknowledged {
     let mut acknowledged = Acknowledged::new();
     for n in 0.. {
         let (key, value) = (format!("{name}/{:02}", n % 50), format!("{name} {n}"));
@@ -36,7 +36,7 @@ async fn write_until_cut_off(mut client: Client, name: String, count: Arc<(Atomi
 
 /// An unacknowledged write may have happened too: the value is then newer than the one
 /// acknowledged, never older.
-async fn check(client: &mut Client, acknowledged: &Acknowledged) {
+pub async fn check(client: &mut Client, acknowledged: &Acknowledged) {
     let everything = client.get("", Some(GetOptions::new().with_all_keys())).await.expect("readable");
     let now = everything.header().expect("always").revision();
     for (key, value, revision) in acknowledged {

@@ -23,6 +23,8 @@ pub struct Server {
     pub peer_port: u16,
     pub metrics_port: u16,
     flags: Vec<String>,
+    /// Where the process ends by itself, if it was built for that.
+    pub failpoints: Option<String>,
     child: Option<Child>,
     lines: Option<Receiver<String>>,
 }
@@ -89,6 +91,7 @@ impl Server {
             peer_port: free_port(),
             metrics_port: free_port(),
             flags: flags.iter().map(ToString::to_string).collect(),
+            failpoints: None,
             child: None,
             lines: None,
         }
@@ -123,7 +126,8 @@ impl Server {
             .args(["--key-file".as_ref(), self.path("tls.key").as_os_str()])
             .args(["--trusted-ca-file".as_ref(), self.path("ca.crt").as_os_str()])
             .arg("--client-cert-auth")
-            .args(&self.flags);
+            .args(&self.flags)
+            .envs(self.failpoints.iter().map(|points| ("FAILPOINTS", points)));
         command
     }
 

@@ -7,6 +7,8 @@ mod auth_etcdctl;
 mod cluster;
 mod crash;
 mod etcdctl;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod harness;
 mod history;
 mod kv;

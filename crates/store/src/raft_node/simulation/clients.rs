@@ -1,17 +1,17 @@
-//! Clients and watchers, and the record of what they were told.
+//! Clients, and the record of what they were told.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use history::{
-    Answer, At, Compare, Delete, Event, KeyValue, Keys, Message, Operation, Outcome as Told, Put, Range, RangeAnswer,
-    Relation, Request, Response, Target, Txn, TxnOp, Watch,
+    Answer, At, Compare, Delete, KeyValue, Keys, Operation, Outcome as Told, Put, Range, RangeAnswer, Relation,
+    Request, Target, Txn, TxnOp,
 };
-use mvcc::{Filter, KeyRange, Limits};
-use rand::Rng;
-use rand::rngs::StdRng;
+use mvcc::KeyRange;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::dice::Dice;
+use super::plant::Plant;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op;
@@ -21,14 +21,18 @@ use crate::raft_node::handle::{Answer as Applied, Proposal};
 use crate::shared::Shared;
 use crate::state::Outcome;
 
-const KEYS: u32 = 6;
+const KEYS: u64 = 6;
 /// After this a client gives up and does not know.
 const PATIENCE: u64 = 3_000;
-const LIMITS: Limits = Limits { events: 100, bytes: 1 << 20 };
+/// Milliseconds between two operations of a client, at most.
+const THINKING: u64 = 40;
+/// Longer than any seed: leases end by being revoked, clocks are none of the core's business.
+const LEASE_TTL: i64 = 86_400;
 
 enum Waiting {
     Write(oneshot::Receiver<Applied>),
-    Read(oneshot::Receiver<()>, Keys),
+    /// Of the newest revision, or of one that was seen.
+    Read(oneshot::Receiver<()>, Keys, At),
 }
 
 struct Pending {
@@ -42,15 +46,24 @@ struct Pending {
 pub struct Client {
     number: u32,
     values: u32,
+    leases: i64,
+    granted: Vec<i64>,
     seen: Vec<(Bytes, i64)>,
+    newest: i64,
     pending: Option<Pending>,
+    pub next_at: u64,
+    pub plant: Option<Plant>,
 }
 
 fn key(n: u32) -> Bytes {
     Bytes::from(format!("k{n}"))
 }
 
-fn permit() -> OwnedSemaphorePermit {
+fn any_key(dice: &mut Dice) -> Bytes {
+    key(u32::try_from(dice.within(0..KEYS)).expect("a few keys"))
+}
+
+pub fn permit() -> OwnedSemaphorePermit {
     Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit of its own")
 }
 
@@ -62,13 +75,13 @@ fn wire_range(keys: &Keys) -> mvcc::Range {
     mvcc::Range { keys, ..everything() }
 }
 
-fn everything() -> mvcc::Range {
+pub fn everything() -> mvcc::Range {
     let all =
         pb::RangeRequest { key: Bytes::from_static(&[0]), range_end: Bytes::from_static(&[0]), ..Default::default() };
     crate::convert::range(all).expect("a plain range")
 }
 
-fn shown(kv: &mvccpb::KeyValue) -> KeyValue {
+pub fn shown(kv: &mvccpb::KeyValue) -> KeyValue {
     KeyValue {
         key: kv.key.clone(),
         value: kv.value.clone(),
@@ -84,20 +97,47 @@ fn range_answer(response: &pb::RangeResponse) -> Answer {
     Answer::Range(RangeAnswer { kvs: response.kvs.iter().map(shown).collect(), count, more: response.more })
 }
 
-/// What a member answers from its own state.
-pub fn read(shared: &Shared, keys: &Keys) -> (i64, Answer) {
-    let result = shared.state.read().kv.range(&wire_range(keys)).expect("the newest revision is there");
-    let response = crate::convert::range_response(&result);
-    (response.header.as_ref().map_or(0, |h| h.revision), range_answer(&response))
+/// What a member answers from its own state; nothing if the revision asked for is compacted.
+pub fn read(shared: &Shared, keys: &Keys, at: At) -> Told {
+    let revision = if let At::Revision(at) = at { at } else { 0 };
+    match shared.state.read().kv.range(&mvcc::Range { revision, ..wire_range(keys) }) {
+        Ok(result) => {
+            let response = crate::convert::range_response(&result);
+            let revision = response.header.as_ref().map_or(0, |h| h.revision);
+            Told::Answered { revision, answer: range_answer(&response) }
+        }
+        Err(error) => Told::Refused(error.to_string()),
+    }
 }
 
 impl Client {
-    pub fn new(number: u32) -> Client {
-        Client { number, values: 0, seen: Vec::new(), pending: None }
+    pub fn new(number: u32, plant: Option<Plant>) -> Client {
+        Client {
+            number,
+            values: 0,
+            leases: 0,
+            granted: Vec::new(),
+            seen: Vec::new(),
+            newest: 0,
+            pending: None,
+            next_at: 1,
+            plant,
+        }
     }
 
     pub fn is_idle(&self) -> bool {
         self.pending.is_none()
+    }
+
+    /// When it asks again, or gives up.
+    pub fn next_event(&self) -> u64 {
+        self.pending.as_ref().map_or(self.next_at, |pending| pending.call + PATIENCE + 1)
+    }
+
+    /// The member that it asked is gone, and perhaps the answer with it.
+    pub fn lose(&mut self, now: u64, member: u64) -> Option<Operation> {
+        let pending = self.pending.take_if(|pending| pending.member == member)?;
+        Some(self.end(now, pending, Told::Unknown))
     }
 
     fn value(&mut self) -> Bytes {
@@ -105,8 +145,8 @@ impl Client {
         Bytes::from(format!("c{}-{}", self.number, self.values))
     }
 
-    fn keys(rng: &mut StdRng) -> Keys {
-        if rng.random_bool(0.3) { Keys::all() } else { Keys::One(key(rng.random_range(0..KEYS))) }
+    fn keys(dice: &mut Dice) -> Keys {
+        if dice.percent(30) { Keys::all() } else { Keys::One(any_key(dice)) }
     }
 
     /// Asks a member for something; what is answered at once is returned.
@@ -115,50 +155,104 @@ impl Client {
         now: u64,
         member: u64,
         shared: &Shared,
-        rng: &mut StdRng,
+        dice: &mut Dice,
     ) -> (Option<Input>, Option<Operation>) {
-        let (request, op) = match rng.random_range(0..10) {
-            0..=3 => self.put(rng),
-            4 | 5 => self.swap(rng),
-            6 => Self::delete(rng),
-            7 => {
-                let keys = Self::keys(rng);
-                let (revision, answer) = read(shared, &keys);
+        self.next_at = now + dice.within(1..THINKING);
+        let (request, op) = match dice.within(0..20) {
+            0..=6 => self.put(dice),
+            7..=10 => self.swap(dice),
+            11 => self.both(dice),
+            12 | 13 => Self::delete(dice),
+            14 => self.lease(dice),
+            15 if dice.percent(30) && self.newest > 2 => self.compact(dice),
+            15 | 16 => {
+                let keys = Self::keys(dice);
+                let outcome = read(shared, &keys, At::Serializable);
                 let request = Request::Range(Range { keys, limit: 0 }, At::Serializable);
-                let outcome = Told::Answered { revision, answer };
                 return (None, Some(Operation { client: self.number, call: now, ret: now, request, outcome }));
             }
-            _ => return (Some(self.linearizable(now, member, Self::keys(rng))), None),
+            17 if self.newest > 2 => {
+                let at = At::Revision(i64::try_from(dice.within(2..self.newest.unsigned_abs() + 1)).unwrap_or(2));
+                return (Some(self.linearizable(now, member, Self::keys(dice), at)), None);
+            }
+            _ => return (Some(self.linearizable(now, member, Self::keys(dice), At::Latest)), None),
         };
-        let (answer, answered) = oneshot::channel();
-        self.pending = Some(Pending { member, call: now, request, waiting: Waiting::Write(answered) });
-        (Some(Input::Propose(Proposal { op, answer, _permit: permit() })), None)
+        (Some(self.submit(now, member, (request, op))), None)
     }
 
-    pub fn linearizable(&mut self, now: u64, member: u64, keys: Keys) -> Input {
+    pub fn linearizable(&mut self, now: u64, member: u64, keys: Keys, at: At) -> Input {
         let (ready, is_ready) = oneshot::channel();
-        let request = Request::Range(Range { keys: keys.clone(), limit: 0 }, At::Latest);
-        self.pending = Some(Pending { member, call: now, request, waiting: Waiting::Read(is_ready, keys) });
+        let request = Request::Range(Range { keys: keys.clone(), limit: 0 }, at);
+        self.pending = Some(Pending { member, call: now, request, waiting: Waiting::Read(is_ready, keys, at) });
         Input::Read(ready)
     }
 
-    fn put(&mut self, rng: &mut StdRng) -> (Request, Op) {
-        let (key, value) = (key(rng.random_range(0..KEYS)), self.value());
-        let op = Op::Put(pb::PutRequest { key: key.clone(), value: value.clone(), ..Default::default() });
-        (Request::Put(Put { key, value, lease: 0, prev_kv: false }), op)
+    /// One put, delete or compaction, as a directed case wants it.
+    pub fn submit(&mut self, now: u64, member: u64, (request, op): (Request, Op)) -> Input {
+        let (answer, answered) = oneshot::channel();
+        self.pending = Some(Pending { member, call: now, request, waiting: Waiting::Write(answered) });
+        Input::Propose(Proposal { op, answer, _permit: permit() })
     }
 
-    fn delete(rng: &mut StdRng) -> (Request, Op) {
-        let key = key(rng.random_range(0..KEYS));
-        let op = Op::DeleteRange(pb::DeleteRangeRequest { key: key.clone(), ..Default::default() });
-        (Request::Delete(Delete { keys: Keys::One(key), prev_kv: false }), op)
+    fn compact(&mut self, dice: &mut Dice) -> (Request, Op) {
+        // Often all of it: then nothing is left of a key whose deletion was the last that happened.
+        let newest = self.newest.unsigned_abs();
+        let at = if dice.percent(50) { newest } else { dice.within(2..newest + 1) };
+        compaction(i64::try_from(at).unwrap_or(2))
+    }
+
+    /// Of everything that this client knows of.
+    pub fn compact_all(&self) -> (Request, Op) {
+        compaction(self.newest)
+    }
+
+    /// Grants a lease, or ends one.
+    fn lease(&mut self, dice: &mut Dice) -> (Request, Op) {
+        match dice.pick(&self.granted).filter(|_| dice.percent(50)) {
+            Some(id) => {
+                self.granted.retain(|known| *known != id);
+                (Request::LeaseRevoke { id }, Op::LeaseRevoke(pb::LeaseRevokeRequest { id }))
+            }
+            None => {
+                self.leases += 1;
+                let id = i64::from(self.number + 1) * 1_000_000 + self.leases;
+                let request = Request::LeaseGrant { id, ttl_seconds: LEASE_TTL };
+                (request, Op::LeaseGrant(pb::LeaseGrantRequest { id, ttl: LEASE_TTL }))
+            }
+        }
+    }
+
+    /// Two keys in one transaction, which nobody may see halfway.
+    fn both(&mut self, dice: &mut Dice) -> (Request, Op) {
+        use pb::request_op::Request as Inner;
+        let puts = [(key(0), self.value()), (key(1 + u32::from(dice.percent(50))), self.value())];
+        let wire = |(key, value): &(Bytes, Bytes)| {
+            let put = pb::PutRequest { key: key.clone(), value: value.clone(), ..Default::default() };
+            pb::RequestOp { request: Some(Inner::RequestPut(put)) }
+        };
+        let asked = |(key, value): &(Bytes, Bytes)| {
+            TxnOp::Put(Put { key: key.clone(), value: value.clone(), lease: 0, prev_kv: false })
+        };
+        let op = Op::Txn(pb::TxnRequest { success: puts.iter().map(wire).collect(), ..Default::default() });
+        (Request::Txn(Txn { success: puts.iter().map(asked).collect(), ..Txn::default() }), op)
+    }
+
+    pub fn put(&mut self, dice: &mut Dice) -> (Request, Op) {
+        let (key, value) = (any_key(dice), self.value());
+        let lease = dice.pick(&self.granted).filter(|_| dice.percent(30)).unwrap_or(0);
+        let op = Op::Put(pb::PutRequest { key: key.clone(), value: value.clone(), lease, ..Default::default() });
+        (Request::Put(Put { key, value, lease, prev_kv: false }), op)
+    }
+
+    fn delete(dice: &mut Dice) -> (Request, Op) {
+        deletion(Keys::One(any_key(dice)))
     }
 
     /// As the API server writes: swap if nobody was faster, else read.
-    fn swap(&mut self, rng: &mut StdRng) -> (Request, Op) {
+    fn swap(&mut self, dice: &mut Dice) -> (Request, Op) {
         use pb::compare::{CompareResult, CompareTarget, TargetUnion};
         use pb::request_op::Request as Inner;
-        let key = key(rng.random_range(0..KEYS));
+        let key = any_key(dice);
         let at = self.seen.iter().find(|(known, _)| *known == key).map_or(0, |(_, at)| *at);
         let value = self.value();
         let compare = pb::Compare {
@@ -190,28 +284,37 @@ impl Client {
         let told = match &mut pending.waiting {
             Waiting::Write(answered) => match answered.try_recv() {
                 Ok(Ok(outcome)) => Some(self::told(outcome)),
-                Ok(Err(Refusal::NoLeader)) => Some(Told::Refused("no leader".to_owned())),
+                Ok(Err(refusal)) if is_final(refusal) => Some(Told::Refused(refusal.to_string())),
                 Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => Some(Told::Unknown),
                 Err(oneshot::error::TryRecvError::Empty) => None,
             },
-            Waiting::Read(ready, keys) => match ready.try_recv() {
-                Ok(()) => Some(shared(pending.member).map_or(Told::Unknown, |shared| {
-                    let (revision, answer) = read(&shared, keys);
-                    Told::Answered { revision, answer }
-                })),
+            Waiting::Read(ready, keys, at) => match ready.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) if self.plant != Some(Plant::ReadWithoutIndex) => None,
                 Err(oneshot::error::TryRecvError::Closed) => Some(Told::Unknown),
-                Err(oneshot::error::TryRecvError::Empty) => None,
+                _ => Some(shared(pending.member).map_or(Told::Unknown, |shared| read(&shared, keys, *at))),
             },
         };
         let told = told.or_else(|| (now > pending.call + PATIENCE).then_some(Told::Unknown))?;
-        let Pending { call, request, .. } = self.pending.take()?;
-        let operation = Operation { client: self.number, call, ret: now, request, outcome: told };
+        let pending = self.pending.take()?;
+        Some(self.end(now, pending, told))
+    }
+
+    fn end(&mut self, now: u64, pending: Pending, outcome: Told) -> Operation {
+        let Pending { call, request, .. } = pending;
+        let operation = Operation { client: self.number, call, ret: now, request, outcome };
         self.learn(&operation);
-        Some(operation)
+        operation
     }
 
     fn learn(&mut self, operation: &Operation) {
-        let Told::Answered { answer, .. } = &operation.outcome else { return };
+        let Told::Answered { revision, answer } = &operation.outcome else { return };
+        self.newest = self.newest.max(*revision);
+        if let Request::LeaseGrant { id, .. } = operation.request {
+            self.granted.push(id);
+        }
+        if matches!(operation.request, Request::Range(_, At::Revision(_))) {
+            return;
+        }
         let kvs = match answer {
             Answer::Range(range) => range.kvs.clone(),
             Answer::Txn { answers, .. } => match answers.first() {
@@ -225,6 +328,31 @@ impl Client {
             self.seen.push((kv.key, kv.mod_revision));
         }
     }
+}
+
+pub fn deletion(keys: Keys) -> (Request, Op) {
+    let mvcc::Range { keys: wire, .. } = wire_range(&keys);
+    let (key, range_end) = match wire {
+        KeyRange::Single(key) => (key, Bytes::new()),
+        // The clients' prefixes are of all keys.
+        _ => (Bytes::from_static(&[0]), Bytes::from_static(&[0])),
+    };
+    let op = Op::DeleteRange(pb::DeleteRangeRequest { key, range_end, ..Default::default() });
+    (Request::Delete(Delete { keys, prev_kv: false }), op)
+}
+
+fn compaction(revision: i64) -> (Request, Op) {
+    (Request::Compact { revision }, Op::Compaction(pb::CompactionRequest { revision, physical: false }))
+}
+
+fn done(revision: i64) -> Told {
+    Told::Answered { revision, answer: Answer::Done }
+}
+
+/// Such an answer says that nothing happened and never will.
+fn is_final(refusal: Refusal) -> bool {
+    use Refusal::{Compacted, FutureRevision, LeaseExists, LeaseNotFound, NoLeader};
+    matches!(refusal, Compacted | FutureRevision | LeaseExists | LeaseNotFound | NoLeader)
 }
 
 fn told(outcome: Outcome) -> Told {
@@ -244,54 +372,9 @@ fn told(outcome: Outcome) -> Told {
             let answers = r.responses.iter().map(answer).collect();
             Told::Answered { revision: revision(&r.header), answer: Answer::Txn { succeeded: r.succeeded, answers } }
         }
+        Outcome::LeaseGrant(r) => done(revision(&r.header)),
+        Outcome::LeaseRevoke(r) => done(revision(&r.header)),
+        Outcome::Compaction(r) => done(revision(&r.header)),
         other => unreachable!("no client asks for {other:?}"),
-    }
-}
-
-/// Follows everything, at one member after the other: it goes on where it was.
-pub struct Watcher {
-    pub member: u64,
-    next: i64,
-    pub watch: Watch,
-}
-
-impl Watcher {
-    pub fn new(number: u32, member: u64) -> Watcher {
-        let watch = Watch {
-            client: number,
-            call: 0,
-            keys: Keys::all(),
-            start_revision: 2,
-            prev_kv: false,
-            no_put: false,
-            no_delete: false,
-            fragment: false,
-            responses: vec![Response { at: 0, revision: 1, message: Message::Created }],
-        };
-        Watcher { member, next: 2, watch }
-    }
-
-    pub fn read(&mut self, now: u64, shared: &Shared) {
-        let filter = Filter { range: everything().keys, no_put: false, no_delete: false };
-        let (batch, revision) = {
-            let state = shared.state.read();
-            if state.kv.revision() < self.next {
-                return;
-            }
-            (state.kv.history().read(self.next, &filter, LIMITS).expect("nothing is compacted"), state.kv.revision())
-        };
-        self.next = batch.next;
-        if batch.events.is_empty() {
-            return;
-        }
-        let event = |event: &mvcc::Event| Event { kv: shown(&crate::convert::key_value(&event.kv)), prev_kv: None };
-        let events = batch.events.iter().map(event).collect();
-        let message = Message::Events { events, fragment: false };
-        self.watch.responses.push(Response { at: now, revision, message });
-    }
-
-    /// At the end: everything up to here was seen.
-    pub fn finish(&mut self, now: u64, revision: i64) {
-        self.watch.responses.push(Response { at: now, revision, message: Message::Progress });
     }
 }

@@ -1,225 +1,168 @@
-//! The members, what happens to them, and what must hold whatever happens.
+//! The members, the clients, the clock: what happens next, and to whom.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use history::{History, Keys};
-use raft::StateRole;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use history::{At, History, Keys};
+use raft::prelude::MessageType;
 
-use super::clients::{Client, Watcher, read};
-use super::disk::Disk;
+use super::checks::{self, Checks};
+use super::clients::{Client, read};
+use super::dice::Dice;
+use super::figures::Figures;
+use super::member::{Member, REMOVED_GRACE, Settings};
 use super::network::{Network, Packet};
-use crate::gate::Gate;
+use super::operator::Operator;
+use super::plant::Plant;
+use super::watcher::Watcher;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::Bootstrap;
-use crate::raft_node::core::{Config, Core, Input};
+use crate::raft_node::core::Input;
+use crate::raft_node::effects::Effects;
 use crate::shared::Shared;
 use crate::state::State;
-use crate::token;
 
-/// Milliseconds between two ticks.
-const TICK: u64 = 10;
-const ELECTION_TICKS: usize = 10;
+pub const CLUSTER_ID: u64 = 1;
 const CLIENTS: u32 = 4;
-const WATCHERS: u32 = 2;
+const WATCHERS: u32 = 3;
 /// How long faults are injected, and how long the cluster may take to be well again.
-const TROUBLE: u64 = 8_000;
+const TROUBLE: u64 = 6_000;
 const RECOVERY: u64 = 30_000;
-
-/// What has happened, to see that something has.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Figures {
-    pub answered: usize,
-    pub unknown: usize,
-    pub crashes: u64,
-    pub elections: u64,
-    pub snapshots: u64,
-    pub dropped: u64,
-    pub entries: u64,
-}
-
-impl Figures {
-    pub fn add(&mut self, other: &Figures) {
-        self.answered += other.answered;
-        self.unknown += other.unknown;
-        self.crashes += other.crashes;
-        self.elections += other.elections;
-        self.snapshots += other.snapshots;
-        self.dropped += other.dropped;
-        self.entries += other.entries;
-    }
-}
-
-struct Member {
-    id: u64,
-    disk: Disk,
-    core: Option<Core>,
-    shared: Arc<Shared>,
-    next_tick: u64,
-    synced_at: Option<u64>,
-    saved_at: Option<u64>,
-    /// Neither hears nor thinks until then.
-    paused_until: u64,
-    starts: u64,
-}
+/// Crashes are as likely as one in so many chances: at steps that happen all the time, and at rare ones.
+const OFTEN: u64 = 4_000;
+const SELDOM: u64 = 25;
 
 pub struct Cluster {
-    seed: u64,
-    rng: StdRng,
-    now: u64,
-    members: Vec<Member>,
-    network: Network,
-    clients: Vec<Client>,
+    pub settings: Settings,
+    pub dice: Dice,
+    pub now: u64,
+    pub members: Vec<Member>,
+    pub network: Network,
+    pub clients: Vec<Client>,
     watchers: Vec<Watcher>,
-    history: History,
-    /// Who led in which term.
-    leaders: BTreeMap<u64, u64>,
-    /// The revision and the term behind each entry.
-    applied: BTreeMap<u64, (u64, i64)>,
-    figures: Figures,
-}
-
-/// Nobody authenticates here.
-fn gate() -> Gate {
-    Gate::new(token::Config::Simple { ttl: Duration::from_secs(300) }, 4)
+    pub history: History,
+    pub checks: Checks,
+    /// Whether what nobody outside sees is checked too.
+    pub looks_inside: bool,
+    pub operator: Operator,
+    /// Faults happen.
+    pub trouble: bool,
+    /// Clients ask.
+    pub asking: bool,
+    pub next_fault: u64,
+    /// Members hang up on those who were removed.
+    refuses_removed: bool,
+    pub plant: Option<Plant>,
+    pub figures: Figures,
 }
 
 fn founded(ids: &[u64]) -> State {
     let member = |id: &u64| pb::Member { id: *id, name: format!("m{id}"), ..pb::Member::default() };
-    State::founded(Bootstrap { cluster_id: 1, member_id: 0, members: ids.iter().map(member).collect() })
+    State::founded(Bootstrap { cluster_id: CLUSTER_ID, member_id: 0, members: ids.iter().map(member).collect() })
 }
 
 impl Cluster {
-    pub fn new(seed: u64) -> Cluster {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let size = if rng.random_bool(0.25) { 5 } else { 3 };
-        let ids: Vec<u64> = (1..=size).collect();
-        let member = |id: &u64| {
-            let state = founded(&ids);
-            Member {
-                id: *id,
-                disk: Disk::new(&state),
-                core: None,
-                shared: Arc::new(Shared::new(*id, state, gate())),
-                next_tick: 0,
-                synced_at: None,
-                saved_at: None,
-                paused_until: 0,
-                starts: 0,
-            }
+    pub fn new(seed: u64, plant: Option<Plant>) -> Cluster {
+        let mut dice = Dice::new(seed);
+        let size = match dice.within(0..20) {
+            0 | 1 => 1,
+            2..=5 => 5,
+            _ => 3,
         };
+        let settings = Settings { seed, snapshot_count: dice.within(5..60), kept_entries: dice.within(0..80) };
+        let mut cluster = Cluster::quiet(settings, size, plant);
+        // Some clusters keep their members.
+        cluster.operator.next_at = if dice.percent(80) { dice.within(100..1_500) } else { u64::MAX };
+        cluster.refuses_removed = dice.percent(75);
+        cluster.watchers = (0..WATCHERS)
+            .map(|n| {
+                let from = if n == 0 { i64::try_from(dice.within(3..60)).unwrap_or(3) } else { 2 };
+                Watcher::new(CLIENTS + n, 1 + u64::from(n) % size, from, plant)
+            })
+            .collect();
+        cluster.network.unreliable = true;
+        cluster.trouble = true;
+        cluster.asking = true;
+        cluster.dice = dice;
+        cluster
+    }
+
+    /// Without faults; clients ask nothing by themselves.
+    pub fn quiet(settings: Settings, size: u64, plant: Option<Plant>) -> Cluster {
+        let ids: Vec<u64> = (1..=size).collect();
         Cluster {
-            seed,
+            settings,
             now: 0,
-            members: ids.iter().map(member).collect(),
-            network: Network::unreliable(),
-            clients: (0..CLIENTS).map(Client::new).collect(),
-            watchers: (0..WATCHERS).map(|n| Watcher::new(CLIENTS + n, u64::from(n) + 1)).collect(),
+            members: ids.iter().map(|id| Member::new(*id, founded(&ids), 0, plant)).collect(),
+            network: Network::new(plant),
+            clients: (0..CLIENTS).map(|n| Client::new(n, plant)).collect(),
+            watchers: Vec::new(),
             history: History::default(),
-            leaders: BTreeMap::new(),
-            applied: BTreeMap::new(),
+            checks: Checks::default(),
+            looks_inside: true,
+            operator: Operator::new(u64::MAX),
+            trouble: false,
+            asking: false,
+            next_fault: 0,
+            refuses_removed: true,
+            plant,
             figures: Figures::default(),
-            rng,
+            dice: Dice::new(settings.seed),
         }
     }
 
     pub fn run(mut self) -> Result<Figures, String> {
-        for n in 0..self.members.len() {
-            self.start(n)?;
-        }
         while self.now < TROUBLE {
-            self.trouble()?;
-            self.step(true)?;
+            self.step()?;
         }
-        self.network.unreliable = false;
-        self.network.heal();
-        for n in 0..self.members.len() {
-            self.members[n].paused_until = 0;
-            if self.members[n].core.is_none() {
-                self.start(n)?;
-            }
-        }
-        while !self.is_settled() {
-            if self.now > TROUBLE + RECOVERY {
-                return Err(format!("the cluster does not recover: {}", self.describe()));
-            }
-            self.step(false)?;
-        }
+        self.recover()?;
         self.judge()
     }
 
-    fn describe(&self) -> String {
-        let member = |m: &Member| {
-            let (applied, members) = {
-                let state = m.shared.state.read();
-                (state.applied.index, state.members.len())
-            };
-            let role = m
-                .core
-                .as_ref()
-                .map(|core| (core.node.raft.state, core.node.raft.term, core.node.raft.raft_log.committed));
-            format!("{}: applied {applied}, {members} members, {role:?}", m.id)
-        };
-        self.members.iter().map(member).collect::<Vec<_>>().join("; ")
-    }
-
-    fn start(&mut self, n: usize) -> Result<(), String> {
-        let (seed, now) = (self.seed, self.now);
-        let member = &mut self.members[n];
-        member.starts += 1;
-        let (state, recovered) =
-            member.disk.open().map_err(|why| format!("member {} cannot start: {why}", member.id))?;
-        let shared = Arc::new(Shared::new(member.id, state, gate()));
-        let config = Config { member_id: member.id, snapshot_count: 20, election_ticks: ELECTION_TICKS };
-        // Unlike any other run's.
-        let first_id = seed << 32 | member.id << 24 | member.starts << 48;
-        let core = Core::new(config, shared.clone(), recovered, first_id).map_err(|e| format!("{e:#}"))?;
-        (member.shared, member.core) = (shared, Some(core));
-        (member.synced_at, member.saved_at) = (None, None);
-        member.next_tick = now + TICK;
-        self.drive(n)
-    }
-
-    fn crash(&mut self, n: usize) {
-        let member = &mut self.members[n];
-        member.core = None;
-        let kept = self.rng.random_range(0..=member.disk.unsynced());
-        member.disk.crash(kept, self.rng.random_bool(0.5));
-        self.figures.crashes += 1;
-    }
-
-    /// Something goes wrong now and then.
-    fn trouble(&mut self) -> Result<(), String> {
-        let ids: Vec<u64> = self.members.iter().map(|m| m.id).collect();
-        let n = self.rng.random_range(0..ids.len());
-        if self.rng.random_bool(0.002) {
-            match self.members[n].core {
-                Some(_) => self.crash(n),
-                None => self.start(n)?,
+    /// The faults end, and all is well after a while.
+    pub fn recover(&mut self) -> Result<(), String> {
+        (self.trouble, self.asking, self.network.unreliable) = (false, false, false);
+        self.operator.next_at = u64::MAX;
+        self.network.heal();
+        let now = self.now;
+        for member in &mut self.members {
+            (member.paused_until, member.slow_until, member.full_until) = (0, 0, 0);
+            if member.core.is_none() && !member.expelled {
+                member.start_at = Some(now);
             }
         }
-        if self.members[n].core.is_none() && self.rng.random_bool(0.01) {
-            self.start(n)?;
-        }
-        if self.rng.random_bool(0.001) {
-            self.network.partition(&ids, &mut self.rng);
-        }
-        if self.rng.random_bool(0.002) {
-            self.network.heal();
-        }
-        if self.rng.random_bool(0.001) {
-            self.members[n].paused_until = self.now + self.rng.random_range(50..1_500);
+        while !self.is_settled() {
+            if self.now > now + RECOVERY {
+                return Err(format!("the cluster does not recover:\n{}", self.describe()));
+            }
+            if self.now > now + RECOVERY / 2 {
+                self.call_back();
+            }
+            self.step()?;
         }
         Ok(())
     }
 
-    fn step(&mut self, asking: bool) -> Result<(), String> {
-        self.now += 1;
-        while let Some((to, packet)) = self.network.arrived(self.now) {
-            self.deliver(to, packet)?;
+    /// Raft's configuration counts once it is applied. So who was removed may be needed by those who hold its removal and
+    /// have not heard that it is committed, if it went away together with all who had: then it has to be started again.
+    fn call_back(&mut self) {
+        for member in self.members.iter_mut().filter(|m| m.core.is_none() && m.start_at.is_none()) {
+            self.figures.count("removed members called back");
+            member.start_at = Some(self.now);
+        }
+    }
+
+    pub fn describe(&self) -> String {
+        self.members.iter().map(Member::describe).collect::<Vec<_>>().join("\n")
+    }
+
+    /// On to the next moment at which something happens.
+    pub fn step(&mut self) -> Result<(), String> {
+        self.now = self.next_event().max(self.now + 1);
+        if self.trouble && self.next_fault <= self.now {
+            self.fault();
+        }
+        while let Some(packet) = self.network.arrived(self.now) {
+            self.deliver(packet)?;
         }
         for (from, to) in self.network.take_broken() {
             if let Some(sender) = self.position(from) {
@@ -230,132 +173,313 @@ impl Cluster {
             self.let_time_pass(n)?;
         }
         self.poll_clients();
-        if asking {
-            self.ask()?;
-        }
+        self.ask()?;
+        self.operate()?;
         self.watch();
         Ok(())
     }
 
-    fn position(&self, id: u64) -> Option<usize> {
+    fn next_event(&self) -> u64 {
+        let members = self.members.iter().map(|m| m.next_event(self.now)).min().unwrap_or(u64::MAX);
+        let clients = self.clients.iter().filter(|c| self.asking || !c.is_idle()).map(Client::next_event).min();
+        let network = self.network.next_arrival().unwrap_or(u64::MAX);
+        let fault = if self.trouble { self.next_fault } else { u64::MAX };
+        // In the longest silence it is looked whether all is well.
+        members.min(clients.unwrap_or(u64::MAX)).min(network).min(fault).min(self.operator.next_at).min(self.now + 100)
+    }
+
+    pub fn position(&self, id: u64) -> Option<usize> {
         self.members.iter().position(|m| m.id == id)
     }
 
-    fn deliver(&mut self, to: u64, packet: Packet) -> Result<(), String> {
+    fn deliver(&mut self, packet: Packet) -> Result<(), String> {
+        let (from, to) = (packet.message().from, packet.message().to);
         let Some(n) = self.position(to) else { return Ok(()) };
-        let member = &self.members[n];
-        let deaf = member.core.is_none() || member.paused_until > self.now;
+        let member = &mut self.members[n];
+        if member.core.is_none() {
+            return self.answer_snapshot(&packet, false);
+        }
+        if member.paused_until > self.now {
+            // What was sent to a stopped process is there when it goes on.
+            member.inbox.push_back(packet);
+            return Ok(());
+        }
+        if self.refuses_removed && member.has_removed(from) {
+            self.figures.count("removed members refused");
+            self.expel(from);
+            return Ok(());
+        }
         match packet {
-            Packet::Message(_) if deaf => Ok(()),
-            Packet::Message(message) => self.input(n, Input::Messages(vec![message])),
-            Packet::Snapshot(outgoing) => {
-                let from = outgoing.message.from;
-                if !deaf {
-                    let captured = &outgoing.captured;
-                    let records = captured.records.iter().map(|(at, kv)| (*at, mvcc::KeyValue::clone(kv)));
-                    let state = State::restore(captured.head.clone(), records).map_err(|e| e.to_string())?;
-                    self.figures.snapshots += 1;
-                    self.input(n, Input::Snapshot(outgoing.message, Box::new(state)))?;
+            Packet::Message(mut message) => {
+                let append = message.msg_type() == MessageType::MsgAppend;
+                if append && self.plant == Some(Plant::ApplyUncommitted) {
+                    message.commit = message.entries.last().map_or(message.commit, |entry| entry.index);
                 }
-                match self.position(from) {
-                    Some(sender) => self.input(sender, Input::SnapshotSent { to, arrived: !deaf }),
-                    None => Ok(()),
-                }
+                self.input(n, Input::Messages(vec![message]))
+            }
+            Packet::Snapshot(ref outgoing) => {
+                let captured = &outgoing.captured;
+                let records = captured.records.iter().map(|(at, kv)| (*at, mvcc::KeyValue::clone(kv)));
+                let state = State::restore(captured.head.clone(), records).map_err(|e| e.to_string())?;
+                self.figures.count("snapshots");
+                self.input(n, Input::Snapshot(outgoing.message.clone(), Box::new(state)))?;
+                self.answer_snapshot(&packet, true)
             }
         }
     }
 
-    fn input(&mut self, n: usize, input: Input) -> Result<(), String> {
-        let Some(core) = &mut self.members[n].core else { return Ok(()) };
+    fn answer_snapshot(&mut self, packet: &Packet, arrived: bool) -> Result<(), String> {
+        let (from, to) = (packet.message().from, packet.message().to);
+        match self.position(from).filter(|_| matches!(packet, Packet::Snapshot(_))) {
+            Some(sender) => self.input(sender, Input::SnapshotSent { to, arrived }),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands an input to a member; what is to be done about it is decided at once or a little later, with others.
+    pub fn input(&mut self, n: usize, input: Input) -> Result<(), String> {
+        let member = &mut self.members[n];
+        let Some(core) = &mut member.core else { return Ok(()) };
         core.take(input).map_err(|e| format!("{e:#}"))?;
+        let busy = self.trouble && self.dice.percent(30);
+        if busy {
+            let at = self.now + self.dice.within(1..4);
+            member.drive_at = Some(member.drive_at.unwrap_or(at).min(at));
+            return Ok(());
+        }
         self.drive(n)
     }
 
     fn let_time_pass(&mut self, n: usize) -> Result<(), String> {
         let now = self.now;
         let member = &mut self.members[n];
-        if member.core.is_none() || member.paused_until > now {
+        if member.start_at.is_some_and(|at| at <= now) && member.core.is_none() {
+            return self.start(n);
+        }
+        if !member.hears(now) {
             return Ok(());
         }
-        if member.synced_at.take_if(|at| *at <= now).is_some()
-            && let Some(number) = member.disk.finish_sync()
-        {
-            self.input(n, Input::Persisted { number })?;
+        if member.leaves_at.take_if(|at| *at <= now).is_some() {
+            let id = member.id;
+            self.expel(id);
+            return Ok(());
         }
-        let member = &mut self.members[n];
-        if member.saved_at.take_if(|at| *at <= now).is_some()
-            && let Some(mark) = member.disk.finish_checkpoint()
-        {
-            self.input(n, Input::Checkpointed(mark))?;
+        while let Some(packet) = self.members[n].inbox.pop_front() {
+            self.deliver(packet)?;
         }
+        self.finish_sync(n)?;
+        self.finish_checkpoint(n)?;
         let member = &mut self.members[n];
-        if member.next_tick <= now {
-            member.next_tick = now + TICK;
-            if let Some(core) = &mut member.core {
-                core.tick();
-            }
+        let ticked = member.tick(now);
+        if member.drive_at.is_some_and(|at| at <= now) || ticked {
             self.drive(n)?;
         }
-        // A sync takes what has gathered while the last one was under way.
+        Ok(())
+    }
+
+    fn start(&mut self, n: usize) -> Result<(), String> {
+        self.members[n].start(self.now, self.settings, &mut self.dice)?;
+        let known = self.members[n].shared.state.read().member_list();
+        self.notice(&known);
+        Ok(())
+    }
+
+    fn finish_sync(&mut self, n: usize) -> Result<(), String> {
+        let member = &mut self.members[n];
+        if member.synced_at.take_if(|at| *at <= self.now).is_none() {
+            return Ok(());
+        }
+        if member.full_until > self.now {
+            self.figures.count("disks full");
+            return self.fail(n, "no space left on device");
+        }
+        let synced = member.disk.finish_sync();
+        if self.crashes(n, "crash: synced, nobody knows yet", OFTEN / 4) {
+            return Ok(());
+        }
+        self.begin_sync(n);
+        match synced {
+            Some(number) => self.input(n, Input::Persisted { number }),
+            None => Ok(()),
+        }
+    }
+
+    /// A sync takes what has gathered while the last one was under way.
+    fn begin_sync(&mut self, n: usize) {
         let member = &mut self.members[n];
         if member.synced_at.is_none() && member.disk.begin_sync() {
-            member.synced_at = Some(now + self.rng.random_range(1..15));
+            let took = if member.slow_until > self.now { 100..800 } else { 1..15 };
+            member.synced_at = Some(self.now + self.dice.within(took));
         }
+    }
+
+    fn finish_checkpoint(&mut self, n: usize) -> Result<(), String> {
+        let member = &mut self.members[n];
+        if member.saved_at.take_if(|at| *at <= self.now).is_none() {
+            return Ok(());
+        }
+        if member.full_until > self.now {
+            self.figures.count("disks full");
+            return self.fail(n, "the checkpoint cannot be written");
+        }
+        if self.crashes(n, "crash: in a checkpoint", SELDOM) {
+            return Ok(());
+        }
+        let saved = self.members[n].disk.finish_checkpoint();
+        if self.crashes(n, "crash: checkpoint saved, log not cut", SELDOM) {
+            return Ok(());
+        }
+        match saved {
+            Some(mark) => self.input(n, Input::Checkpointed(mark)),
+            None => Ok(()),
+        }
+    }
+
+    /// The core says that it cannot go on, and the process ends.
+    fn fail(&mut self, n: usize, why: &'static str) -> Result<(), String> {
+        let Some(core) = &mut self.members[n].core else { return Ok(()) };
+        if core.take(Input::Failed(anyhow::anyhow!(why))).is_ok() {
+            return Err(format!("a member goes on although {why}"));
+        }
+        self.crash(n);
         Ok(())
+    }
+
+    pub fn crash(&mut self, n: usize) {
+        let member = &mut self.members[n];
+        member.crash(&mut self.dice);
+        member.start_at = (!member.expelled).then(|| self.now + self.dice.within(10..800));
+        let id = member.id;
+        for client in &mut self.clients {
+            // An answer that was given may have left, or not.
+            if self.dice.percent(50) {
+                self.history.operations.extend(client.lose(self.now, id));
+            }
+        }
+    }
+
+    /// Whether a member's process ends just here.
+    fn crashes(&mut self, n: usize, place: &'static str, odds: u64) -> bool {
+        let crashes = self.trouble && self.dice.one_in(odds);
+        if crashes {
+            self.figures.count(place);
+            self.crash(n);
+        }
+        crashes
+    }
+
+    /// A member that knows that it was removed ends for good.
+    fn expel(&mut self, id: u64) {
+        let Some(n) = self.position(id).filter(|n| self.members[*n].hears(self.now)) else { return };
+        self.figures.count("removed members gone");
+        self.members[n].expelled = true;
+        self.crash(n);
     }
 
     /// Lets the core decide, and carries out what it wants done.
-    fn drive(&mut self, n: usize) -> Result<(), String> {
-        let (seed, now) = (self.seed, self.now);
+    pub fn drive(&mut self, n: usize) -> Result<(), String> {
         let member = &mut self.members[n];
+        member.drive_at = None;
         let Some(core) = &mut member.core else { return Ok(()) };
+        let before = self.looks_inside.then(|| core.node.raft.prs().conf().to_conf_state());
         core.drive().map_err(|e| format!("member {}: {e:#}", member.id))?;
-        // Raft draws its timeouts from the process's randomness; here they follow from the seed.
-        let mut own = StdRng::seed_from_u64(seed ^ member.id << 40 ^ core.node.raft.term << 20 ^ member.starts);
-        let timeout = own.random_range(ELECTION_TICKS..2 * ELECTION_TICKS);
-        core.node.raft.set_randomized_election_timeout(timeout);
-        let effects = std::mem::take(&mut core.effects);
-        effects.deliveries.into_iter().for_each(|delivery| delivery.deliver(&core.shared.hub));
-        member.disk.write(effects.writes);
-        for job in effects.jobs {
-            member.disk.begin_checkpoint(job);
-            member.saved_at = Some(now + self.rng.random_range(1..100));
+        let mut effects = std::mem::take(&mut core.effects);
+        if self.plant == Some(Plant::SendBeforeSync) {
+            effects.messages.extend(core.held.drain(..).flat_map(|(_, messages)| messages));
         }
-        let id = member.id;
-        for message in effects.messages {
-            self.network.send(now, id, Packet::Message(message), &mut self.rng);
+        let after = before.as_ref().map(|_| core.node.raft.prs().conf().to_conf_state());
+        member.fix_timeout(self.settings);
+        self.checks.member(&mut self.members[n])?;
+        let leading = self.members[n].leading();
+        let led = std::mem::replace(&mut self.members[n].led, leading);
+        let went_on = led.zip(leading).is_some_and(|(led, leads)| led.0 == leads.0 && led.1 < leads.1);
+        if let (Some(before), Some(after), true) = (&before, &after, went_on) {
+            self.checks.committed(&self.members[n], &self.members, [before, after])?;
         }
-        for outgoing in effects.snapshots {
-            self.network.send(now, id, Packet::Snapshot(outgoing), &mut self.rng);
-        }
-        self.check(n)
+        self.carry_out(n, effects)
     }
 
-    /// One leader per term; one state per entry.
-    fn check(&mut self, n: usize) -> Result<(), String> {
-        let member = &self.members[n];
-        let Some(core) = &member.core else { return Ok(()) };
-        let (term, id) = (core.node.raft.term, member.id);
-        if core.node.raft.state == StateRole::Leader {
-            let known = *self.leaders.entry(term).or_insert_with(|| {
-                self.figures.elections += 1;
-                id
-            });
-            if known != id {
-                return Err(format!("members {known} and {id} both lead in term {term}"));
+    /// In the node's order. The process may end between any two of these steps.
+    fn carry_out(&mut self, n: usize, effects: Effects) -> Result<(), String> {
+        if self.crashes(n, "crash: decided and applied, nothing sent", OFTEN) {
+            return Ok(());
+        }
+        if let Some(members) = effects.members {
+            self.notice(&members);
+        }
+        for message in effects.messages {
+            if self.looks_inside {
+                checks::promise(&self.members[n].disk, &message)?;
+            }
+            self.network.send(self.now, Packet::Message(message), &mut self.dice);
+            if self.crashes(n, "crash: between two messages", 2 * OFTEN) {
+                return Ok(());
             }
         }
-        let (index, seen) = {
-            let state = member.shared.state.read();
-            (state.applied.index, (state.applied.term, state.kv.revision()))
-        };
-        let known = *self.applied.entry(index).or_insert(seen);
-        if known != seen {
-            return Err(format!(
-                "member {id} is at {seen:?} (term, revision) behind entry {index}, another was at {known:?}"
-            ));
+        let core = self.members[n].core.as_ref().expect("it was driven, and did not crash");
+        effects.deliveries.into_iter().for_each(|delivery| delivery.deliver(&core.shared.hub));
+        for outgoing in effects.snapshots {
+            self.network.send(self.now, Packet::Snapshot(outgoing), &mut self.dice);
+            if self.crashes(n, "crash: snapshot sent", SELDOM) {
+                return Ok(());
+            }
         }
-        Ok(())
+        let writes = !effects.writes.is_empty();
+        for write in effects.writes {
+            if self.crashes(n, "crash: sent, not written", OFTEN / 2) {
+                return Ok(());
+            }
+            self.members[n].disk.write(write);
+        }
+        if writes && self.crashes(n, "crash: written, not synced", OFTEN / 2) {
+            return Ok(());
+        }
+        for job in effects.jobs {
+            if job.whole && self.crashes(n, "crash: snapshot taken, not saved", SELDOM / 2) {
+                return Ok(());
+            }
+            self.members[n].disk.begin_checkpoint(job);
+            self.members[n].saved_at = Some(self.now + self.dice.within(1..100));
+        }
+        if effects.removed && self.members[n].leaves_at.is_none() {
+            self.members[n].leaves_at = Some(self.now + REMOVED_GRACE);
+        }
+        self.begin_sync(n);
+        self.plant_early(n)
+    }
+
+    /// What a store that forgets to wait would take for done.
+    fn plant_early(&mut self, n: usize) -> Result<(), String> {
+        let disk = &self.members[n].disk;
+        let input = match self.plant {
+            Some(Plant::AnswerBeforeSync) => disk.newest_unsynced().map(|number| Input::Persisted { number }),
+            Some(Plant::CheckpointBeforeSync) => disk.promised_checkpoint().map(Input::Checkpointed),
+            _ => None,
+        };
+        let Some(core) = &mut self.members[n].core else { return Ok(()) };
+        let news = match &input {
+            Some(Input::Persisted { number }) => *number > core.persisted,
+            Some(_) => core.is_checkpointing(),
+            None => false,
+        };
+        match input {
+            Some(input) if news => self.input(n, input),
+            _ => Ok(()),
+        }
+    }
+
+    /// Those that were added start, with nothing.
+    fn notice(&mut self, members: &[pb::Member]) {
+        for member in members {
+            if self.position(member.id).is_none() {
+                self.figures.count("members joined");
+                let founds = self.plant == Some(Plant::JoinerFounds);
+                let state =
+                    if founds { founded(&[member.id]) } else { State { cluster_id: CLUSTER_ID, ..State::default() } };
+                let start_at = self.now + self.dice.within(1..300);
+                self.members.push(Member::new(member.id, state, start_at, self.plant));
+            }
+        }
     }
 
     fn poll_clients(&mut self) {
@@ -368,16 +492,18 @@ impl Cluster {
 
     fn ask(&mut self) -> Result<(), String> {
         for c in 0..self.clients.len() {
-            if !self.clients[c].is_idle() || !self.rng.random_bool(0.05) {
+            let client = &self.clients[c];
+            if !self.asking || !client.is_idle() || client.next_at > self.now {
                 continue;
             }
-            let n = self.rng.random_range(0..self.members.len());
+            let n = self.dice.index(self.members.len());
             let member = &self.members[n];
-            if member.core.is_none() || member.paused_until > self.now {
+            if !member.hears(self.now) {
+                self.clients[c].next_at = self.now + self.dice.within(1..10);
                 continue;
             }
             let (id, shared) = (member.id, member.shared.clone());
-            let (input, at_once) = self.clients[c].ask(self.now, id, &shared, &mut self.rng);
+            let (input, at_once) = self.clients[c].ask(self.now, id, &shared, &mut self.dice);
             self.history.operations.extend(at_once);
             if let Some(input) = input {
                 self.input(n, input)?;
@@ -386,59 +512,99 @@ impl Cluster {
         Ok(())
     }
 
+    fn operate(&mut self) -> Result<(), String> {
+        if self.operator.next_at > self.now {
+            return Ok(());
+        }
+        let n = self.dice.index(self.members.len());
+        if !self.members[n].hears(self.now) {
+            self.operator.next_at = self.now + 10;
+            return Ok(());
+        }
+        let down: Vec<u64> = self.members.iter().filter(|m| m.core.is_none()).map(|m| m.id).collect();
+        let shared = self.members[n].shared.clone();
+        match self.operator.act(self.now, &shared, &down, &mut self.dice) {
+            Some((what, input)) => {
+                self.figures.count(what);
+                self.input(n, input)
+            }
+            None => Ok(()),
+        }
+    }
+
     fn watch(&mut self) {
         for watcher in &mut self.watchers {
             let member = self.members.iter().find(|m| m.id == watcher.member && m.core.is_some());
             match member {
                 Some(member) if member.paused_until <= self.now => watcher.read(self.now, &member.shared),
                 Some(_) => {}
-                // Taken up again elsewhere, from where it was.
-                None => watcher.member = self.members[self.rng.random_range(0..self.members.len())].id,
+                None => watcher.move_to(self.members[self.dice.index(self.members.len())].id),
             }
         }
     }
 
-    /// Somebody leads, everybody has applied everything, and nobody waits for an answer.
-    fn is_settled(&self) -> bool {
-        let leads = |m: &&Member| m.core.as_ref().is_some_and(|core| core.node.raft.state == StateRole::Leader);
-        let Some(leader) = self.members.iter().find(leads) else { return false };
+    pub fn leader(&self) -> Option<&Member> {
+        self.members.iter().filter(|m| m.leads()).max_by_key(|m| m.term())
+    }
+
+    /// Somebody leads, every member has applied everything, and nobody waits for an answer.
+    pub fn is_settled(&self) -> bool {
+        let Some(leader) = self.leader() else { return false };
         let Some(core) = &leader.core else { return false };
         let (last, committed) = (core.node.raft.raft_log.last_index(), core.node.raft.raft_log.committed);
-        let same = |m: &Member| m.shared.state.read().applied.index == last;
-        last == committed && self.members.iter().all(same) && self.clients.iter().all(Client::is_idle)
+        let conf = leader.conf();
+        let same =
+            |id: &u64| self.position(*id).is_some_and(|n| self.members[n].shared.state.read().applied.index == last);
+        let ready = last == committed && conf.voters_outgoing.is_empty();
+        ready && conf.voters.iter().chain(&conf.learners).all(same) && self.clients.iter().all(Client::is_idle)
     }
 
-    fn judge(mut self) -> Result<Figures, String> {
-        let first = self.members[0].shared.clone();
-        let records = first.state.read().kv.records();
-        for member in &self.members {
-            if member.shared.state.read().kv.records() != records {
-                return Err(format!("members 1 and {} applied the same entries and do not hold the same", member.id));
-            }
-        }
+    pub fn judge(mut self) -> Result<Figures, String> {
+        let (first, conf) = match self.leader() {
+            Some(leader) => (leader.shared.clone(), leader.conf()),
+            None => return Err("nobody leads".to_owned()),
+        };
+        self.compare(&first, &conf.voters)?;
+        self.compare(&first, &conf.learners)?;
         let now = self.now + 1;
-        let (revision, answer) = read(&first, &Keys::all());
-        self.history.operations.push(history::Operation {
-            client: u32::MAX,
-            call: now,
-            ret: now + 1,
-            request: history::Request::Range(history::Range { keys: Keys::all(), limit: 0 }, history::At::Latest),
-            outcome: history::Outcome::Answered { revision, answer },
-        });
-        for watcher in &mut self.watchers {
-            watcher.read(now, &first);
-            watcher.finish(now, revision);
-            self.history.watches.push(watcher.watch.clone());
+        let outcome = read(&first, &Keys::all(), At::Latest);
+        let request = history::Request::Range(history::Range { keys: Keys::all(), limit: 0 }, At::Latest);
+        let last = history::Operation { client: u32::MAX, call: now, ret: now + 1, request, outcome };
+        self.history.operations.push(last);
+        for watcher in std::mem::take(&mut self.watchers) {
+            self.history.watches.extend(watcher.finish(now, &first));
         }
         let report = history::check(&self.history);
         if !report.violations.is_empty() {
             return Err(report.to_string());
         }
-        let answered = |o: &&history::Operation| matches!(o.outcome, history::Outcome::Answered { .. });
-        self.figures.answered = self.history.operations.iter().filter(answered).count();
-        self.figures.unknown = self.history.operations.len() - self.figures.answered;
-        self.figures.dropped = self.network.dropped;
-        self.figures.entries = self.applied.keys().max().copied().unwrap_or_default();
+        self.count(report.undecided);
         Ok(self.figures)
+    }
+
+    /// Members that applied the same entries hold the same.
+    fn compare(&self, with: &Arc<Shared>, ids: &[u64]) -> Result<(), String> {
+        let expected = with.state.read();
+        for member in self.members.iter().filter(|m| ids.contains(&m.id)) {
+            let state = member.shared.state.read_recursive();
+            if state.kv.records() != expected.kv.records() || state.members != expected.members {
+                return Err(format!("member {} applied the same entries and does not hold the same", member.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, undecided: bool) {
+        let answered = |o: &&history::Operation| matches!(o.outcome, history::Outcome::Answered { .. });
+        let all = self.history.operations.len();
+        let answered = self.history.operations.iter().filter(answered).count();
+        let number = |n: usize| u64::try_from(n).expect("usize fits u64");
+        self.figures.add("operations answered", number(answered));
+        self.figures.add("operations not answered", number(all - answered));
+        self.figures.add("histories undecided", u64::from(undecided));
+        self.figures.add("messages dropped", self.network.dropped);
+        self.figures.add("elections", number(self.checks.elections()));
+        self.figures.add("entries", self.checks.entries());
+        self.figures.add("changes of members", self.operator.done);
     }
 }

@@ -2,41 +2,48 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rand::Rng;
-use rand::rngs::StdRng;
-
-use crate::raft_node::Outgoing;
 use raft::prelude::{Message, MessageType};
+
+use super::dice::Dice;
+use super::plant::Plant;
+use crate::raft_node::Outgoing;
 
 pub enum Packet {
     Message(Message),
     Snapshot(Outgoing),
 }
 
+impl Packet {
+    pub fn message(&self) -> &Message {
+        match self {
+            Packet::Message(message) => message,
+            Packet::Snapshot(outgoing) => &outgoing.message,
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Network {
     /// By the time of arrival, and the order of sending.
-    flying: BTreeMap<(u64, u64), (u64, Packet)>,
+    flying: BTreeMap<(u64, u64), Packet>,
     sent: u64,
     /// Pairs that do not reach each other, one way.
     cut: BTreeSet<(u64, u64)>,
     pub unreliable: bool,
+    plant: Option<Plant>,
     pub dropped: u64,
     /// Snapshots that did not arrive: from whom, to whom.
     broken: Vec<(u64, u64)>,
 }
 
 impl Network {
-    pub fn unreliable() -> Network {
-        Network { unreliable: true, ..Network::default() }
+    pub fn new(plant: Option<Plant>) -> Network {
+        Network { plant, ..Network::default() }
     }
 
-    pub fn send(&mut self, now: u64, from: u64, packet: Packet, rng: &mut StdRng) {
-        let to = match &packet {
-            Packet::Message(message) => message.to,
-            Packet::Snapshot(outgoing) => outgoing.message.to,
-        };
-        let lost = self.unreliable && rng.random_bool(0.05);
+    pub fn send(&mut self, now: u64, packet: Packet, dice: &mut Dice) {
+        let (from, to) = (packet.message().from, packet.message().to);
+        let lost = self.unreliable && dice.percent(5);
         if self.cut.contains(&(from, to)) || lost {
             self.dropped += 1;
             if matches!(packet, Packet::Snapshot(_)) {
@@ -47,25 +54,26 @@ impl Network {
         }
         // Links are streams that resend nothing: a forwarded command, which is no message of Raft's own and must not be
         // applied twice, arrives once or never. All else Raft has to bear twice.
-        let repeatable = matches!(&packet, Packet::Message(message) if message.msg_type() != MessageType::MsgPropose);
+        let forwarded = packet.message().msg_type() == MessageType::MsgPropose;
+        let repeatable = !forwarded || self.plant == Some(Plant::ForwardTwice);
         let again = match &packet {
-            Packet::Message(message) if repeatable && self.unreliable && rng.random_bool(0.03) => Some(message.clone()),
+            Packet::Message(message) if repeatable && self.unreliable && dice.percent(3) => Some(message.clone()),
             _ => None,
         };
-        self.fly(now, to, packet, rng);
+        self.fly(now, packet, dice);
         if let Some(message) = again {
-            self.fly(now, to, Packet::Message(message), rng);
+            self.fly(now, Packet::Message(message), dice);
         }
     }
 
-    fn fly(&mut self, now: u64, to: u64, packet: Packet, rng: &mut StdRng) {
+    fn fly(&mut self, now: u64, packet: Packet, dice: &mut Dice) {
         let delay = match &packet {
-            Packet::Snapshot(_) => rng.random_range(5..200),
-            Packet::Message(_) if self.unreliable && rng.random_bool(0.05) => rng.random_range(20..400),
-            Packet::Message(_) => rng.random_range(1..10),
+            Packet::Snapshot(_) => dice.within(5..200),
+            Packet::Message(_) if self.unreliable && dice.percent(5) => dice.within(20..400),
+            Packet::Message(_) => dice.within(1..10),
         };
         self.sent += 1;
-        self.flying.insert((now + delay, self.sent), (to, packet));
+        self.flying.insert((now + delay, self.sent), packet);
     }
 
     pub fn take_broken(&mut self) -> Vec<(u64, u64)> {
@@ -73,16 +81,20 @@ impl Network {
     }
 
     /// The next packet that has arrived by now.
-    pub fn arrived(&mut self, now: u64) -> Option<(u64, Packet)> {
+    pub fn arrived(&mut self, now: u64) -> Option<Packet> {
         let first = self.flying.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
 
+    pub fn next_arrival(&self) -> Option<u64> {
+        self.flying.first_key_value().map(|((at, _), _)| *at)
+    }
+
     /// Cuts a side off, in one direction or in both.
-    pub fn partition(&mut self, ids: &[u64], rng: &mut StdRng) {
+    pub fn partition(&mut self, ids: &[u64], dice: &mut Dice) {
         self.heal();
-        let side: Vec<u64> = ids.iter().copied().filter(|_| rng.random_bool(0.5)).collect();
-        let one_way = rng.random_bool(0.3);
+        let side: Vec<u64> = ids.iter().copied().filter(|_| dice.percent(50)).collect();
+        let one_way = dice.percent(30);
         for a in &side {
             for b in ids.iter().filter(|b| !side.contains(b)) {
                 self.cut.insert((*a, *b));
@@ -90,6 +102,14 @@ impl Network {
                     self.cut.insert((*b, *a));
                 }
             }
+        }
+    }
+
+    /// Cuts one off from everybody, both ways.
+    pub fn isolate(&mut self, id: u64, ids: &[u64]) {
+        for other in ids.iter().filter(|other| **other != id) {
+            self.cut.insert((id, *other));
+            self.cut.insert((*other, id));
         }
     }
 

@@ -1,0 +1,238 @@
+//! Courses of events that chance seldom takes: what etcd was found to do wrong, and what this store was.
+
+use history::{At, Keys};
+use raft::prelude::{ConfState, Message, MessageType, Snapshot, SnapshotMetadata};
+
+use super::clients::{deletion, permit};
+use super::cluster::{CLUSTER_ID, Cluster};
+use super::dice::Dice;
+use super::member::{Member, Settings};
+use super::operator::of;
+use super::plant::Plant;
+use crate::pb::kvraft::command::Op;
+use crate::pb::kvraft::member_change::Kind;
+use crate::raft_node::core::Input;
+use crate::raft_node::handle::Proposal;
+use crate::state::{Applied, State, conf_of};
+
+const SETTINGS: Settings = Settings { seed: 1, snapshot_count: 1_000, kept_entries: 1_000 };
+
+type Done = Result<(), String>;
+
+fn settled(settings: Settings, size: u64) -> Result<Cluster, String> {
+    planted(settings, size, None)
+}
+
+fn planted(settings: Settings, size: u64, plant: Option<Plant>) -> Result<Cluster, String> {
+    let mut cluster = Cluster::quiet(settings, size, plant);
+    cluster.recover()?;
+    Ok(cluster)
+}
+
+fn leader(cluster: &Cluster) -> usize {
+    let id = cluster.leader().expect("settled").id;
+    cluster.position(id).expect("a member")
+}
+
+fn put(cluster: &mut Cluster, client: usize, n: usize) -> Done {
+    let request = cluster.clients[client].put(&mut cluster.dice);
+    let input = cluster.clients[client].submit(cluster.now, cluster.members[n].id, request);
+    cluster.input(n, input)
+}
+
+fn steps(cluster: &mut Cluster, until: u64) -> Done {
+    while cluster.now < until {
+        cluster.step()?;
+    }
+    Ok(())
+}
+
+fn finish(mut cluster: Cluster) -> Done {
+    cluster.recover()?;
+    cluster.judge().map(drop)
+}
+
+/// etcd: a lone member answered before its entry was on the disk.
+#[test]
+fn a_lone_member_loses_nothing_wherever_it_ends() -> Done {
+    for delay in 0..40 {
+        let mut cluster = settled(Settings { seed: delay, snapshot_count: 2, ..SETTINGS }, 1)?;
+        for client in 0..3 {
+            put(&mut cluster, client, 0)?;
+        }
+        let until = cluster.now + delay;
+        steps(&mut cluster, until)?;
+        cluster.crash(0);
+        finish(cluster)?;
+    }
+    Ok(())
+}
+
+/// Everything is deleted and compacted, and the process ends so many milliseconds later.
+pub fn interrupted_compaction(delay: u64, plant: Option<Plant>) -> Done {
+    let mut cluster = planted(Settings { seed: delay, snapshot_count: 1, ..SETTINGS }, 1, plant)?;
+    put(&mut cluster, 0, 0)?;
+    cluster.recover()?;
+    let (now, id) = (cluster.now, cluster.members[0].id);
+    let input = cluster.clients[0].submit(now, id, deletion(Keys::all()));
+    cluster.input(0, input)?;
+    cluster.recover()?;
+    let compaction = cluster.clients[0].compact_all();
+    let input = cluster.clients[0].submit(cluster.now, id, compaction);
+    cluster.input(0, input)?;
+    let until = cluster.now + delay;
+    steps(&mut cluster, until)?;
+    cluster.crash(0);
+    cluster.recover()?;
+    put(&mut cluster, 0, 0)?;
+    finish(cluster)
+}
+
+/// etcd: the revision was taken from the newest record that a compaction had left.
+#[test]
+fn the_revision_stays_when_a_compaction_is_interrupted() -> Done {
+    (0..150).try_for_each(|delay| interrupted_compaction(delay, None))
+}
+
+/// etcd: a leader that had been stopped answered reads, and more, before it knew that it leads no more.
+#[test]
+fn a_leader_that_was_stopped_answers_nothing_old() -> Done {
+    for seed in 0..20 {
+        let mut cluster = settled(Settings { seed, ..SETTINGS }, 3)?;
+        let old = leader(&cluster);
+        let resumes = cluster.now + 1_000;
+        cluster.members[old].paused_until = resumes;
+        let other = (old + 1) % 3;
+        let now = cluster.now;
+        steps(&mut cluster, now + 600)?;
+        put(&mut cluster, 0, other)?;
+        steps(&mut cluster, resumes - 1)?;
+        // It waits in the stopped process's socket, before everything that the others have sent meanwhile.
+        let id = cluster.members[old].id;
+        let read = cluster.clients[1].linearizable(cluster.now, id, Keys::all(), At::Latest);
+        cluster.input(old, read)?;
+        put(&mut cluster, 2, old)?;
+        finish(cluster)?;
+    }
+    Ok(())
+}
+
+fn remove(cluster: &mut Cluster, asked: usize, id: u64) -> Done {
+    let (answer, _answered) = tokio::sync::oneshot::channel();
+    let op = Op::MemberChange(of(Kind::Remove, id));
+    cluster.input(asked, Input::Propose(Proposal { op, answer, _permit: permit() }))
+}
+
+/// Here: Raft keeps no progress of a leader that was removed, and panicked when that leader's entries were acknowledged.
+#[test]
+fn a_leader_removes_itself_with_writes_under_way() -> Done {
+    for seed in 0..50 {
+        let mut cluster = settled(Settings { seed, ..SETTINGS }, 2 + seed % 4)?;
+        let leads = leader(&cluster);
+        let id = cluster.members[leads].id;
+        put(&mut cluster, 0, leads)?;
+        remove(&mut cluster, leads, id)?;
+        for client in 1..4 {
+            put(&mut cluster, client, leads)?;
+            let now = cluster.now;
+            steps(&mut cluster, now + seed % 7)?;
+        }
+        finish(cluster)?;
+    }
+    Ok(())
+}
+
+/// Here: whoever was left alone without leading waited for messages, and let no time pass.
+#[test]
+fn the_last_one_leads() -> Done {
+    let mut cluster = settled(SETTINGS, 2)?;
+    let leads = leader(&cluster);
+    let (gone, left) = (cluster.members[leads].id, 1 - leads);
+    remove(&mut cluster, leads, gone)?;
+    let now = cluster.now;
+    steps(&mut cluster, now + 3_000)?;
+    assert!(cluster.members[leads].core.is_none(), "it is gone:\n{}", cluster.describe());
+    assert!(cluster.members[left].leads(), "it leads:\n{}", cluster.describe());
+    put(&mut cluster, 0, left)?;
+    finish(cluster)
+}
+
+/// Of each entry: its members keep what was committed before it.
+pub fn committed_one_by_one(plant: Option<Plant>) -> Done {
+    let mut cluster = planted(SETTINGS, 3, plant)?;
+    for _ in 0..5 {
+        let leads = leader(&cluster);
+        let before = cluster.members[leads].shared.state.read().applied.index;
+        put(&mut cluster, 0, leads)?;
+        cluster.recover()?;
+        for member in &cluster.members {
+            let kept = member.disk.committed();
+            if kept < before {
+                return Err(format!("member {} keeps {kept}, {before} was committed before", member.id));
+            }
+        }
+    }
+    finish(cluster)
+}
+
+/// Here: what was known to be committed was written only when it became known together with an entry. A member that had
+/// forgotten it went back to configurations of before, and could be elected by those who had been removed.
+#[test]
+fn an_entry_is_kept_with_what_was_committed_by_then() -> Done {
+    committed_one_by_one(None)
+}
+
+/// A member with nothing, that was sent snapshots which end at these entries.
+fn snapshots_arrive(ends: &[u64]) -> Result<Member, String> {
+    let mut member = Member::new(10, State { cluster_id: CLUSTER_ID, ..State::default() }, 0, None);
+    let mut dice = Dice::new(1);
+    member.start(0, SETTINGS, &mut dice)?;
+    let core = member.core.as_mut().expect("started");
+    for end in ends {
+        let conf = ConfState { voters: vec![1, 10], ..ConfState::default() };
+        let state = State { conf, applied: Applied { index: *end, term: 2 }, ..State::default() };
+        let conf_state = Some(conf_of(&state.head()));
+        let metadata = Some(SnapshotMetadata { conf_state, index: *end, term: 2 });
+        let snapshot = Some(Snapshot { metadata, ..Snapshot::default() });
+        let mut message = Message { from: 1, to: 10, term: 2, snapshot, ..Message::default() };
+        message.set_msg_type(MessageType::MsgSnapshot);
+        core.take(Input::Snapshot(message, Box::new(state))).map_err(|e| format!("{e:#}"))?;
+    }
+    core.drive().map_err(|e| format!("{e:#}"))?;
+    Ok(member)
+}
+
+/// Here: of two snapshots only the one that came last was kept, which need not be the one that Raft took.
+#[test]
+fn of_two_snapshots_the_newer_is_installed() -> Done {
+    for ends in [[50, 60], [60, 50], [60, 60]] {
+        let member = snapshots_arrive(&ends)?;
+        assert_eq!(member.shared.state.read().applied.index, 60, "{ends:?}");
+    }
+    Ok(())
+}
+
+/// Here: an election timeout, or a leader's word to campaign, between a snapshot's checkpoint and its place in the log
+/// made Raft look for entries that it contains.
+#[test]
+fn no_election_before_a_snapshot_is_applied() -> Done {
+    let mut member = snapshots_arrive(&[60])?;
+    let core = member.core.as_mut().expect("started");
+    let said = |e: anyhow::Error| format!("{e:#}");
+    for job in std::mem::take(&mut core.effects).jobs {
+        core.take(Input::Checkpointed(raftlog::Mark { index: job.head.applied_index, term: 2 })).map_err(said)?;
+    }
+    let mut message = Message { from: 1, to: 10, term: 2, ..Message::default() };
+    message.set_msg_type(MessageType::MsgTimeoutNow);
+    core.take(Input::Messages(vec![message])).map_err(said)?;
+    for _ in 0..50 {
+        core.tick();
+        core.drive().map_err(said)?;
+    }
+    assert_eq!(core.node.raft.state, raft::StateRole::Follower);
+    let number = core.written;
+    core.take(Input::Persisted { number }).map_err(said)?;
+    core.drive().map_err(said)?;
+    assert_eq!(core.node.raft.raft_log.applied, 60);
+    Ok(())
+}
