@@ -63,9 +63,12 @@ impl<'a> Cluster<'a> {
 
     /// Starts a member's process, and waits for nothing.
     pub fn launch(&self, n: usize) -> Result<()> {
+        self.launch_as(n, if self.founded.load(Ordering::Relaxed) { "existing" } else { "new" })
+    }
+
+    pub fn launch_as(&self, n: usize, state: &str) -> Result<()> {
         let peers: Vec<String> =
             self.all().into_iter().map(|m| format!("{}={}", member::name(m), member::peer_url(m))).collect();
-        let state = if self.founded.load(Ordering::Relaxed) { "existing" } else { "new" };
         self.members[n].start(&peers.join(","), state)
     }
 
@@ -75,6 +78,11 @@ impl<'a> Cluster<'a> {
             .with_connect_timeout(Duration::from_secs(1))
             .with_keep_alive(Duration::from_secs(2), Duration::from_secs(3));
         Client::connect([member::client_url(n)], Some(options)).await.expect("a valid endpoint")
+    }
+
+    /// One that waits for a member that does not answer.
+    pub async fn patient_client(&self, n: usize) -> Client {
+        Client::connect([member::client_url(n)], None).await.expect("a valid endpoint")
     }
 
     pub async fn status(&self, n: usize) -> Option<StatusResponse> {
@@ -201,7 +209,10 @@ impl<'a> Cluster<'a> {
         self.journal.note(&format!("{} comes again as {id:x}", member::name(n)));
         self.launch(n)?;
         self.anyone("promote a learner", Some(n), async |client| {
-            member.assert_running()?;
+            // One that finds nobody to ask who is in the cluster gives up, and is started again by whoever runs it.
+            if member.ended()?.is_some() {
+                self.launch(n)?;
+            }
             let members = client.member_list().await?;
             let learns = members.members().iter().any(|m| m.id() == id && m.is_learner());
             if learns {

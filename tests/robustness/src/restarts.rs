@@ -43,7 +43,7 @@ fn value(n: usize, version: u64) -> Vec<u8> {
 pub async fn run(flags: &Flags, host: &Host) -> Result<bool> {
     let size = flags.members.unwrap_or(1);
     let cluster = Cluster::start(host, size.into(), &["--snapshot-count", "5000"]).await?;
-    match attempt(&cluster, flags.restarts).await {
+    match Box::pin(attempt(&cluster, flags.restarts)).await {
         Ok(times) => {
             println!("{} restarts of {size} with {KEYS} keys under load: {}", times.len(), distribution(times));
             Ok(true)
