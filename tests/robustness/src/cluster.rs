@@ -223,14 +223,16 @@ impl<'a> Cluster<'a> {
         .await
     }
 
-    /// Nothing is cut and everybody runs.
+    /// Nothing is cut, full, slow or asleep, and everybody runs: whatever was under way when the faults ended.
     pub fn heal(&self) -> Result<()> {
         self.cut(&Cuts::default())?;
-        for n in self.all() {
+        for (n, member) in self.members.iter().enumerate() {
             self.set_link(n, true)?;
-            if !self.members[n].runs() {
-                self.launch(n)?;
-            }
+            // Not there unless a fault was broken off.
+            let _ = self.slow_link(n, None);
+            let _ = member.disk.free();
+            member.disk.throttle(&member.cgroup, 0)?;
+            if member.runs() { member.go_on()? } else { self.launch(n)? }
         }
         Ok(())
     }
