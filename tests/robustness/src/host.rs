@@ -48,10 +48,10 @@ impl Host {
     /// Makes the switch and moves this thread into it; before it has made others.
     pub fn enter(flags: &Flags) -> Result<Host> {
         ensure!(nix::unistd::geteuid().is_root(), "this must run as root: it makes network namespaces and mounts");
-        sweep()?;
+        let base = flags.dir.canonicalize().with_context(|| flags.dir.display().to_string())?;
+        sweep(&base)?;
         let kube_store = flags.kube_store.canonicalize().with_context(|| flags.kube_store.display().to_string())?;
         let name = format!("{PREFIX}{}", std::process::id());
-        let base = flags.dir.canonicalize().with_context(|| flags.dir.display().to_string())?;
         let host = Host { dir: base.join(&name), kept: base.join("robustness-failures"), kube_store, name };
         fs::create_dir(&host.dir).with_context(|| format!("cannot create {}", host.dir.display()))?;
         sh(&format!("ip netns add {}", host.name))?;
@@ -109,9 +109,10 @@ impl Drop for Host {
 }
 
 /// Removes what runs left that were killed.
-fn sweep() -> Result<()> {
-    let mut names: Vec<String> = listed("/run/netns");
-    names.extend(listed(CGROUPS));
+fn sweep(base: &Path) -> Result<()> {
+    let mut names: Vec<String> = listed(Path::new("/run/netns"));
+    names.extend(listed(Path::new(CGROUPS)));
+    names.extend(listed(base));
     names.extend(mounts()?.iter().filter_map(|point| {
         let part = Path::new(point).components().find(|c| c.as_os_str().to_string_lossy().starts_with(PREFIX))?;
         Some(part.as_os_str().to_string_lossy().into_owned())
@@ -120,7 +121,9 @@ fn sweep() -> Result<()> {
     owners.sort_unstable();
     owners.dedup();
     for pid in owners.into_iter().filter(|pid| !is_ours(*pid)) {
-        remove(&format!("{PREFIX}{pid}"))?;
+        let name = format!("{PREFIX}{pid}");
+        remove(&name)?;
+        let _ = fs::remove_dir_all(base.join(name));
     }
     Ok(())
 }
@@ -134,7 +137,7 @@ fn is_ours(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "robustness")
 }
 
-fn listed(dir: &str) -> Vec<String> {
+fn listed(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|name| name.starts_with(PREFIX)).collect()
 }
@@ -150,7 +153,7 @@ fn remove(name: &str) -> Result<()> {
     for point in mounts()?.iter().filter(|point| point.contains(&below)) {
         umount2(point.as_str(), MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {point}"))?;
     }
-    for ns in listed("/run/netns").iter().filter(|ns| owner(ns) == owner(name)) {
+    for ns in listed(Path::new("/run/netns")).iter().filter(|ns| owner(ns) == owner(name)) {
         sh(&format!("ip netns delete {ns}"))?;
     }
     let cgroup = Path::new(CGROUPS).join(name);

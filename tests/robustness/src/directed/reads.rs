@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::Scene;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 const READERS: usize = 20;
 
 /// The leader sleeps through an election and is asked, while it sleeps, what it will answer first.
