@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -125,7 +126,7 @@ impl Member {
     }
 
     /// As an init system would. The exit must be clean.
-    pub async fn terminate(&self, patience: std::time::Duration) -> Result<()> {
+    pub async fn terminate(&self, patience: Duration) -> Result<()> {
         self.signal(Signal::SIGTERM)?;
         let Some(status) = self.await_end(patience).await? else {
             bail!("{} does not end within {patience:?} of SIGTERM", name(self.n));
@@ -135,7 +136,7 @@ impl Member {
     }
 
     /// How it ended, if it did in time.
-    pub async fn await_end(&self, patience: std::time::Duration) -> Result<Option<ExitStatus>> {
+    pub async fn await_end(&self, patience: Duration) -> Result<Option<ExitStatus>> {
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             if let Some(status) = self.ended()? {
@@ -144,7 +145,7 @@ impl Member {
             if tokio::time::Instant::now() > deadline {
                 return Ok(None);
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -161,6 +162,16 @@ impl Member {
 
     pub fn runs(&self) -> bool {
         self.child.lock().expect("no holder panics").is_some()
+    }
+
+    /// The processor time that its process has taken so far.
+    pub fn busy(&self) -> Result<Duration> {
+        let child = self.child.lock().expect("no holder panics");
+        let id = child.as_ref().with_context(|| format!("{} does not run", name(self.n)))?.id();
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).context("cannot read the process's times")?;
+        // Behind the name, which may hold anything: user and system time, in hundredths of a second.
+        let words = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').skip(11).take(2)).into_iter().flatten();
+        Ok(Duration::from_millis(words.filter_map(|word| word.parse::<u64>().ok()).sum::<u64>() * 10))
     }
 
     /// A member that nobody has told to may not end.
