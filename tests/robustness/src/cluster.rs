@@ -214,8 +214,9 @@ impl<'a> Cluster<'a> {
                 self.launch(n)?;
             }
             let members = client.member_list().await?;
-            let learns = members.members().iter().any(|m| m.id() == id && m.is_learner());
-            if learns {
+            // A member that lags may not know it at all yet.
+            let votes = members.members().iter().any(|m| m.id() == id && !m.is_learner());
+            if !votes {
                 client.member_promote(id).await?;
             }
             Ok(())

@@ -13,6 +13,8 @@ use crate::links::Cuts;
 
 /// More than the members keep for one who lags.
 const MANY: usize = 6_000;
+/// After so long without a word, members take a connection for broken.
+const GIVEN_UP: Duration = Duration::from_secs(12);
 
 /// Watches from the beginning catch up while writers go on: the moment in which one has caught up is where etcd lost
 /// events.
@@ -69,7 +71,8 @@ pub fn future_revision<'a>(scene: &'a mut Scene<'_>) -> LocalBoxFuture<'a, Resul
     .boxed_local()
 }
 
-/// A member sleeps until it is so far behind that it is sent a snapshot, in which the revisions between are compacted.
+/// A member is cut off until it is so far behind that it is sent a snapshot, in which the revisions between are
+/// compacted.
 /// Its watchers must be told of everything, or that they cannot be.
 pub fn snapshot_under_a_watch<'a>(scene: &'a mut Scene<'_>) -> LocalBoxFuture<'a, Result<()>> {
     async move {
@@ -80,12 +83,15 @@ pub fn snapshot_under_a_watch<'a>(scene: &'a mut Scene<'_>) -> LocalBoxFuture<'a
             let known = scene.write(leader, 100).await?;
             scene.watch(behind, known - 10).await;
             scene.read(behind, At::Latest).await?;
-            cluster.members[behind].pause()?;
+            let others: Vec<usize> = (0..3).filter(|n| *n != behind).collect();
+            cluster.cut(&Cuts::default().apart(&[behind], &others))?;
             let newest = scene.write(leader, MANY).await?;
             if compacts {
                 scene.surely(leader, || Request::Compact { revision: newest - 100 }).await?;
             }
-            cluster.members[behind].go_on()?;
+            // Until the connections are given up, and with them what is on its way.
+            sleep(GIVEN_UP).await;
+            cluster.cut(&Cuts::default())?;
             scene.read(behind, At::Latest).await?;
             scene.write(behind, 50).await?;
         }
