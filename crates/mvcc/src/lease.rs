@@ -116,6 +116,11 @@ impl Expiry {
         self.queue.first().map(|(deadline, _)| *deadline)
     }
 
+    /// Whether a lease that is known here is past its deadline.
+    pub fn has_run_out(&self, id: i64, now_ms: u64) -> bool {
+        self.deadlines.get(&id).is_some_and(|deadline| *deadline <= now_ms)
+    }
+
     /// What is left of a lease, in whole seconds, rounded up.
     pub fn remaining_seconds(&self, id: i64, now_ms: u64) -> Option<i64> {
         let left_ms = self.deadlines.get(&id)?.saturating_sub(now_ms);

@@ -36,8 +36,8 @@ pub struct Opened {
 }
 
 /// Opens what is there; else founds a cluster with the members named in the flags, or begins as one who joins.
-/// `found` asks a cluster that is there for its members.
-pub async fn open<F: Future<Output = Result<MembersResponse>>>(
+/// `found` asks a cluster that is there for its members, if one is to be joined.
+pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
     config: &Config,
     found: impl FnOnce() -> F,
 ) -> Result<Opened> {
@@ -55,7 +55,10 @@ pub async fn open<F: Future<Output = Result<MembersResponse>>>(
             "{} holds a checkpoint but no log: restore the data directory from a snapshot",
             member.display()
         );
-        let beginning = if config.joins { joined(config, found().await?)? } else { founded(config) };
+        let beginning = match found().await? {
+            Some(found) => joined(config, found)?,
+            None => founded(config),
+        };
         return begin(config, &wal_dir, lock, Box::new(checkpoint), beginning);
     }
     let applied = saved.as_ref().map_or(Applied::default(), |state| state.applied);

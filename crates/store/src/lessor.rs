@@ -11,6 +11,14 @@ pub const MAX_REVOKED_PER_ROUND: usize = 500;
 /// How long to wait before a revocation that failed is tried again.
 pub const RETRY: Duration = Duration::from_millis(500);
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptAlive {
+    Renewed,
+    RunOut,
+    /// Another member leads.
+    Elsewhere,
+}
+
 #[derive(Debug)]
 pub struct Lessor {
     origin: Instant,
@@ -53,6 +61,19 @@ impl Lessor {
         }
     }
 
+    /// Renews a lease that somebody keeps alive. One that has run out is being ended, and cannot be had back.
+    pub fn keep_alive(&self, id: i64, ttl_seconds: i64) -> KeptAlive {
+        let now = self.now_ms();
+        let mut expiry = self.expiry.lock();
+        let Some(expiry) = expiry.as_mut() else { return KeptAlive::Elsewhere };
+        if expiry.has_run_out(id, now) {
+            return KeptAlive::RunOut;
+        }
+        // The deadline moves back: the sleeper looks again when it wakes.
+        expiry.renew(id, ttl_seconds, now);
+        KeptAlive::Renewed
+    }
+
     pub fn revoked(&self, id: i64) {
         if let Some(expiry) = self.expiry.lock().as_mut() {
             expiry.remove(id);
@@ -84,5 +105,20 @@ impl Lessor {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_has_run_out_is_not_kept_alive() {
+        let lessor = Lessor::default();
+        assert_eq!(lessor.keep_alive(1, 60), KeptAlive::Elsewhere);
+        lessor.promote(&Leases::default());
+        lessor.renew(1, 60);
+        assert_eq!(lessor.keep_alive(1, 0), KeptAlive::Renewed);
+        assert_eq!(lessor.keep_alive(1, 60), KeptAlive::RunOut);
     }
 }

@@ -84,10 +84,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-async fn find_cluster(config: &Config, connector: &Connector) -> Result<MembersResponse> {
+/// The cluster to join; none if one is to be founded.
+async fn find_cluster(config: &Config, connector: &Connector) -> Result<Option<MembersResponse>> {
     let joiner =
         Joiner { name: &config.name, own_urls: &config.advertise_peer_urls, initial_cluster: &config.initial_cluster };
-    peer::join(connector, &joiner).await
+    if config.joins {
+        return peer::join(connector, &joiner).await.map(Some);
+    }
+    peer::assert_new(connector, &joiner).await.map(|()| None)
 }
 
 async fn serve(
@@ -153,11 +157,16 @@ async fn publish(config: &Config, context: &Context) -> Result<()> {
     }
 }
 
-/// Ends leases that have run out, through the log.
+/// Ends leases that have run out, through the log. What ran out while another led did not: it knows of renewals that
+/// this member does not, so a term's leases are ended in this term only.
 async fn expire(shared: Arc<Shared>, node: Handle) {
     loop {
+        shared.lessor.expired().await;
+        // Read first: should another term begin, what it has found to have run out is refused, and found again.
+        let term = shared.status.term();
         for id in shared.lessor.expired().await {
-            let revoked = node.propose(Asker::Member.sign(Op::LeaseRevoke(pb::LeaseRevokeRequest { id }))).await;
+            let revoke = Asker::Member.sign(Op::LeaseRevoke(pb::LeaseRevokeRequest { id }));
+            let revoked = node.propose_as_leader(term, revoke).await;
             match revoked {
                 Ok(_) => tracing::debug!(id, "lease expired"),
                 Err(crate::error::Refusal::LeaseNotFound) => {}

@@ -1,6 +1,13 @@
 //! Joining a cluster that is there: ask its members who they are, and find oneself among them.
+//!
+//! A member that had begun and has lost its data has forgotten whom it voted for and what it acknowledged. It must not
+//! come back as itself: with its vote one who lacks what was acknowledged could be elected.
+
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use futures::future::join_all;
+use tokio::time::timeout;
 
 use super::client::PeerClient;
 use super::connect::Connector;
@@ -31,6 +38,28 @@ pub async fn join(connector: &Connector, joiner: &Joiner<'_>) -> Result<MembersR
     bail!("cannot fetch the cluster's members from any peer: {}", failures.join("; "))
 }
 
+/// How long one who founds a cluster looks for it to be there already.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Before a cluster is founded: none of its members that are up may say that this one has been at work.
+pub async fn assert_new(connector: &Connector, joiner: &Joiner<'_>) -> Result<()> {
+    let others = joiner.initial_cluster.iter().filter(|(name, _)| name != joiner.name);
+    let asked = others.map(|(_, urls)| async {
+        let nobody = Hello { cluster_id: 0, from: 0 };
+        let mut peer = PeerClient::new(connector.channel(urls), nobody, 0);
+        timeout(LOOK, peer.members()).await.ok()?.ok()
+    });
+    join_all(asked).await.iter().flatten().try_for_each(|found| assert_not_begun(joiner, found))
+}
+
+/// A member tells its name once it has begun.
+fn assert_not_begun(joiner: &Joiner<'_>, found: &MembersResponse) -> Result<()> {
+    let own = found.members.iter().find(|m| m.peer_ur_ls.iter().any(|url| joiner.own_urls.contains(url)));
+    let Some(own) = own.filter(|m| !m.name.is_empty()) else { return Ok(()) };
+    let (id, data) = (own.id, "its data directory is empty");
+    bail!("member {id:x} has already been bootstrapped, and {data}: remove the member, and add it again")
+}
+
 /// etcd's rule: the flags must name the members that there are.
 fn check(joiner: &Joiner, found: &MembersResponse) -> Result<()> {
     let own = |urls: &[String]| urls.iter().any(|url| joiner.own_urls.contains(url));
@@ -39,6 +68,7 @@ fn check(joiner: &Joiner, found: &MembersResponse) -> Result<()> {
         "the cluster does not know this member's peer URLs ({}): add it first, with `etcdctl member add`",
         joiner.own_urls.join(",")
     );
+    assert_not_begun(joiner, found)?;
     ensure!(
         found.members.len() == joiner.initial_cluster.len(),
         "error validating peerURLs: the cluster has {} members, --initial-cluster names {}",
@@ -53,4 +83,23 @@ fn check(joiner: &Joiner, found: &MembersResponse) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::etcdserverpb::Member;
+
+    #[test]
+    fn a_member_that_has_begun_does_not_begin_again() {
+        let check = |name: &str, url: &str, may: bool| {
+            let member = Member { id: 7, name: name.to_owned(), peer_ur_ls: vec![url.to_owned()], ..Member::default() };
+            let found = MembersResponse { cluster_id: 1, members: vec![member] };
+            let joiner = Joiner { name: "m0", own_urls: &["http://a:2380".to_owned()], initial_cluster: &[] };
+            assert_eq!(assert_not_begun(&joiner, &found).is_ok(), may, "{name:?} at {url}");
+        };
+        check("m0", "http://a:2380", false);
+        check("", "http://a:2380", true);
+        check("m1", "http://b:2380", true);
+    }
 }

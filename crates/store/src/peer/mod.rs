@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use client::PeerClient;
 pub use connect::Connector;
 pub use hello::{Hello, REMOVED};
-pub use join::{Joiner, join};
+pub use join::{Joiner, assert_new, join};
 pub use server::routes;
 
 use crate::pb::etcdserverpb as pb;

@@ -18,7 +18,7 @@ use crate::pb::kvraft::{
     Empty, MembersResponse, MessageBatch, PromoteRequest, RenewRequest, RenewResponse, SnapshotPiece,
 };
 use crate::raft_node::Input;
-use crate::service::{Context, promote};
+use crate::service::{Context, keep_alive, promote};
 use crate::shared::Shared;
 
 /// A batch is not ended in the middle of a message.
@@ -91,11 +91,7 @@ impl Peer for Service {
     async fn renew(&self, r: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         self.check(r.metadata())?;
         self.leads()?;
-        let id = r.get_ref().id;
-        let ttl = self.shared.state.read().kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds);
-        if ttl > 0 {
-            self.shared.lessor.renew(id, ttl);
-        }
+        let ttl = keep_alive(&self.context, r.get_ref().id).await?;
         Ok(Response::new(RenewResponse { ttl }))
     }
 

@@ -32,6 +32,8 @@ const STOP_ELECTIONS: usize = 2;
 
 pub enum Input {
     Propose(Proposal),
+    /// Only while this member leads in this term.
+    ProposeAsLeader(u64, Proposal),
     Read(oneshot::Sender<()>),
     Checkpoint(oneshot::Sender<()>),
     /// From peers.
@@ -87,6 +89,7 @@ pub struct Core {
     pub(super) next_id: u64,
     /// Arrived since the state machine was last driven.
     pub(super) arrived: Vec<Proposal>,
+    pub(super) arrived_for_term: Vec<(u64, Proposal)>,
     pub(super) arrived_reads: Vec<oneshot::Sender<()>>,
     /// Proposed, to be answered when applied.
     pub(super) pending: HashMap<u64, Proposal>,
@@ -156,6 +159,7 @@ impl Core {
             effects: Effects::default(),
             next_id: first_id,
             arrived: Vec::new(),
+            arrived_for_term: Vec::new(),
             arrived_reads: Vec::new(),
             pending: HashMap::new(),
             asked: HashMap::new(),
@@ -245,6 +249,7 @@ impl Core {
     pub fn take(&mut self, input: Input) -> Result<()> {
         match input {
             Input::Propose(proposal) => self.arrived.push(proposal),
+            Input::ProposeAsLeader(term, proposal) => self.arrived_for_term.push((term, proposal)),
             Input::Read(ready) => self.arrived_reads.push(ready),
             Input::Checkpoint(done) => {
                 self.checkpoint_waiters.push(done);

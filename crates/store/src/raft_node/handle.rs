@@ -46,6 +46,15 @@ impl Handle {
         wait(answered).await?
     }
 
+    /// As [`Handle::propose`], if this member leads in this term; else nothing happens, not even through another leader.
+    pub async fn propose_as_leader(&self, term: u64, op: Op) -> Answer {
+        let permits = self.permits.clone();
+        let permit = permits.try_acquire_owned().map_err(|_| Refusal::TooManyRequests)?;
+        let (answer, answered) = oneshot::channel();
+        self.send(Input::ProposeAsLeader(term, Proposal { op, answer, _permit: permit }))?;
+        wait(answered).await?
+    }
+
     /// Returns when a read of the state is sure to see every write answered before this call.
     pub async fn read_index(&self) -> Result<(), Refusal> {
         let permits = self.permits.clone();

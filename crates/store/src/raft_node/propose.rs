@@ -11,8 +11,22 @@ use crate::members::conf_change;
 use crate::pb::kvraft::{Command, ConfChange, command::Op};
 
 impl Core {
+    /// What only the leader of a term may propose: another's log it must not reach.
+    fn admit_for_term(&mut self) {
+        let raft = &self.node.raft;
+        let leads_in = (raft.state == StateRole::Leader).then_some(raft.term);
+        for (term, proposal) in std::mem::take(&mut self.arrived_for_term) {
+            if leads_in == Some(term) {
+                self.arrived.push(proposal);
+            } else {
+                let _ = proposal.answer.send(Err(Refusal::NotLeader));
+            }
+        }
+    }
+
     /// Everything that has arrived becomes one proposal of many entries.
     pub(super) fn propose_arrived(&mut self) {
+        self.admit_for_term();
         if self.arrived.is_empty() {
             return;
         }
@@ -75,5 +89,49 @@ fn entry(command: &Command, id: u64) -> Entry {
             Entry { entry_type, data: change.encode_to_vec(), context, ..Entry::default() }
         }
         _ => Entry { data, context, ..Entry::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+    use crate::gate::Gate;
+    use crate::pb::etcdserverpb as pb;
+    use crate::raft_node::core::{Config, Input};
+    use crate::raft_node::handle::{Answer, Proposal};
+    use crate::shared::Shared;
+    use crate::state::State;
+    use crate::token;
+
+    fn proposal() -> (Proposal, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one is free");
+        let op = Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 });
+        (Proposal { op, answer, _permit: permit }, answered)
+    }
+
+    #[test]
+    fn what_a_terms_leader_proposes_ends_with_the_term() {
+        let mut state = State::default();
+        state.conf.voters = vec![1];
+        let tokens = token::Config::parse("simple", std::time::Duration::from_secs(1)).expect("etcd's default");
+        let shared = Arc::new(Shared::new(1, state, Gate::new(tokens, 4)));
+        let config = Config { member_id: 1, snapshot_count: 1_000, election_ticks: 10, kept_entries: 100 };
+        let mut core = Core::new(config, shared, raftlog::Recovered::default(), 1).expect("nothing is there");
+        core.begin().expect("alone");
+        core.drive().expect("elected");
+        let term = core.node.raft.term;
+        for (bound_to, refused) in [(term - 1, true), (term, false)] {
+            let (proposal, mut answered) = proposal();
+            core.take(Input::ProposeAsLeader(bound_to, proposal)).expect("taken");
+            core.drive().expect("proposed");
+            let answer = answered.try_recv();
+            assert_eq!(matches!(answer, Ok(Err(Refusal::NotLeader))), refused, "bound to term {bound_to}");
+        }
+        assert_eq!(core.pending.len(), 1);
     }
 }

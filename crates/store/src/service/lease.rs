@@ -2,12 +2,16 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Context;
 use super::access::Credentials;
+use crate::error::Refusal;
+use crate::lessor::KeptAlive;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op as Command;
 use crate::state::Outcome;
@@ -15,6 +19,11 @@ use crate::state::Outcome;
 const SERVICE: &str = "etcdserverpb.Lease";
 /// What etcd answers as the TTL of a lease that does not exist.
 const NO_LEASE_TTL: i64 = -1;
+/// A leader that takes longer may be none any more.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(1);
+/// As long as any request: five seconds and two elections.
+const RENEW_TIMEOUT: Duration = Duration::from_secs(7);
+const RETRY: Duration = Duration::from_millis(50);
 
 pub struct Lease(pub Context);
 
@@ -95,21 +104,45 @@ impl Lease {
 async fn renew(context: &Context, credentials: &Credentials, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
     let asker = context.identify(credentials).await?;
     let shared = &context.shared;
-    let ttl = {
+    {
         let state = shared.state.read();
         state.auth.guard(&asker).write_attached(state.kv.leases().get(id))?;
-        state.kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds)
-    };
-    let ttl = match context.leading_peer()? {
-        Some(mut leader) => leader.renew(id).await?.ttl,
-        None => {
-            if ttl > 0 {
-                shared.lessor.renew(id, ttl);
-            }
-            ttl
+    }
+    let deadline = Instant::now() + RENEW_TIMEOUT;
+    let ttl = loop {
+        match renew_at_leader(context, id).await {
+            Ok(ttl) => break ttl,
+            Err(why) if Instant::now() > deadline => return Err(why),
+            // The leader may just have changed.
+            Err(_) => tokio::time::sleep(RETRY).await,
         }
     };
     Ok(pb::LeaseKeepAliveResponse { header: shared.header_now(), id, ttl })
+}
+
+async fn renew_at_leader(context: &Context, id: i64) -> Result<i64, Status> {
+    let Some(mut leader) = context.leading_peer()? else {
+        return Ok(keep_alive(context, id).await?);
+    };
+    let renewed = tokio::time::timeout(LEADER_TIMEOUT, leader.renew(id)).await;
+    Ok(renewed.map_err(|_| Refusal::TimedOut)??.ttl)
+}
+
+/// Renews a lease at this member, which leads; 0 if there is no such lease. One that is past its deadline is not
+/// renewed but waited for.
+pub async fn keep_alive(context: &Context, id: i64) -> Result<i64, Refusal> {
+    // Another may lead by now, without this member knowing, and have ended the lease.
+    context.node.read_index().await?;
+    let shared = &context.shared;
+    let ttl = shared.state.read().kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds);
+    if ttl == 0 {
+        return Ok(0);
+    }
+    match shared.lessor.keep_alive(id, ttl) {
+        KeptAlive::Renewed => Ok(ttl),
+        KeptAlive::RunOut => Err(Refusal::TimedOut),
+        KeptAlive::Elsewhere => Err(Refusal::NotLeader),
+    }
 }
 
 #[tonic::async_trait]

@@ -10,6 +10,7 @@ mod snapshot_stream;
 mod watch;
 
 pub use cluster::promote;
+pub use lease::keep_alive;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,6 @@ mod harness;
 mod history;
 mod kv;
 mod lease;
-mod recorder;
 mod restart;
 mod setup;
 mod watch;

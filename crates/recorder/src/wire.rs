@@ -1,78 +1,17 @@
-//! Sends a request of the checker's through the `etcd-client` crate and writes down, in the
-//! checker's words, what came of it.
-
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+//! Requests of the checker's in the words of the `etcd-client` crate, and its answers in the checker's.
 
 use ::history::{
-    Answer, At, Compare, Delete, Event, KeyValue, Keys, Message, Operation, Outcome, Put, Range, RangeAnswer, Relation,
-    Request, Response, Target, Txn, TxnOp,
+    Answer, At, Compare, Delete, Event, KeyValue, Keys, Message, Put, Range, RangeAnswer, Relation, Request, Response,
+    Target, Txn, TxnOp,
 };
 use etcd_client as etcd;
 use etcd_client::{Client, Error};
-use tokio::sync::Notify;
-
-/// Ticks are microseconds.
-pub const TICKS_PER_SECOND: u64 = 1_000_000;
-/// gRPC codes by which a server says that a request was looked at and not carried out:
-/// invalid argument, not found, failed precondition, out of range.
-const REFUSALS: [i32; 4] = [3, 5, 9, 11];
-
-pub struct Recorder {
-    begun: Instant,
-    operations: Mutex<Vec<Operation>>,
-    answered: AtomicUsize,
-    pub progress: Notify,
-}
-
-impl Recorder {
-    pub fn new() -> Recorder {
-        Recorder {
-            begun: Instant::now(),
-            operations: Mutex::new(Vec::new()),
-            answered: AtomicUsize::new(0),
-            progress: Notify::new(),
-        }
-    }
-
-    pub fn now(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_micros()).expect("a short test")
-    }
-
-    pub fn answered(&self) -> usize {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    pub fn take(&self) -> Vec<Operation> {
-        std::mem::take(&mut *self.operations.lock().expect("no writer panics"))
-    }
-
-    /// Carries a request out and returns what was recorded of it.
-    pub async fn run(&self, number: u32, client: &mut Client, request: Request) -> Outcome {
-        let call = self.now();
-        let outcome = match execute(client, &request).await {
-            Ok((revision, answer)) => Outcome::Answered { revision, answer },
-            Err(Error::GRpcStatus(status)) if REFUSALS.contains(&i32::from(status.code())) => {
-                Outcome::Refused(status.message().to_owned())
-            }
-            Err(_) => Outcome::Unknown,
-        };
-        let recorded = Operation { client: number, call, ret: self.now(), request, outcome: outcome.clone() };
-        self.operations.lock().expect("no writer panics").push(recorded);
-        if outcome != Outcome::Unknown {
-            self.answered.fetch_add(1, Ordering::Relaxed);
-            self.progress.notify_one();
-        }
-        outcome
-    }
-}
 
 fn revision(header: Option<&etcd::ResponseHeader>) -> i64 {
     header.expect("always").revision()
 }
 
-async fn execute(client: &mut Client, request: &Request) -> Result<(i64, Answer), Error> {
+pub(crate) async fn execute(client: &mut Client, request: &Request) -> Result<(i64, Answer), Error> {
     match request {
         Request::Range(range, at) => {
             let response = client.get(start(&range.keys), Some(range_options(range, *at))).await?;
@@ -118,7 +57,7 @@ async fn keep_alive(client: &mut Client, id: i64) -> Result<(i64, Answer), Error
     Ok((revision(renewed.header()), Answer::KeepAlive { ttl_seconds: renewed.ttl() }))
 }
 
-fn start(keys: &Keys) -> Vec<u8> {
+pub(crate) fn start(keys: &Keys) -> Vec<u8> {
     match keys {
         Keys::One(key) | Keys::Prefix(key) => key.to_vec(),
     }
