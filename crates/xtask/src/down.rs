@@ -35,7 +35,7 @@ pub fn run(dir: &Path, wipe: bool) -> anyhow::Result<()> {
         Ok(())
     })?;
     steps.step("end what is left of the containers", &cluster, &[], || {
-        sweep::shims(&cluster);
+        sweep::shims(&cluster, &nodes);
         sweep::containers(&nodes)
     })?;
     steps.step("unmount", &cluster, &[], || sweep::mounts(&cluster.dir))?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use crate::cluster::{Cluster, Node};
+use crate::cluster::{Cluster, MAX_NODES, Node};
 
 /// Runs a command; its words are the error when it fails.
 pub fn run(program: &str, args: &[&str]) -> anyhow::Result<String> {
@@ -26,14 +26,19 @@ fn link_exists(link: &str) -> bool {
     Path::new("/sys/class/net").join(link).exists()
 }
 
+/// The directory of the cluster whose bridge this is, if it is there.
+fn owner(bridge: &str) -> Option<String> {
+    let alias = || fs::read_to_string(format!("/sys/class/net/{bridge}/ifalias")).unwrap_or_default();
+    link_exists(bridge).then(|| alias().trim().to_owned())
+}
+
 /// The bridge with the control plane's address, forwarding, and a way out for the nodes.
 pub fn ensure_bridge(cluster: &Cluster) -> anyhow::Result<()> {
     let bridge = cluster.bridge();
     let alias = cluster.dir.display().to_string();
-    if link_exists(&bridge) {
-        let owner = fs::read_to_string(format!("/sys/class/net/{bridge}/ifalias")).unwrap_or_default();
-        if owner.trim() != alias {
-            bail!("the link {bridge} belongs to the cluster in {:?}", owner.trim());
+    if let Some(owner) = owner(&bridge) {
+        if owner != alias {
+            bail!("the link {bridge} belongs to the cluster in {owner:?}");
         }
     } else {
         ip(&format!("link add {bridge} type bridge forward_delay 0"))?;
@@ -100,20 +105,26 @@ pub fn remove(cluster: &Cluster) -> anyhow::Result<()> {
         }
     }
     let bridge = cluster.bridge();
-    if link_exists(&bridge) {
-        // The kernel removes the far ends of the nodes' links with their namespaces, but in its own time.
-        let ports = fs::read_dir(format!("/sys/class/net/{bridge}/brif")).into_iter().flatten().flatten();
-        for port in ports.map(|e| e.file_name().to_string_lossy().into_owned()) {
-            let _ = ip(&format!("link delete {port}"));
-        }
-        ip(&format!("link delete {bridge}"))?;
-        for (table, rule) in rules(cluster) {
-            // As often as it is there.
-            while iptables(table, "-D", &rule).is_ok() {}
-        }
-        restore_forwarding(cluster)?;
+    let owner = owner(&bridge);
+    if owner.as_ref().is_some_and(|owner| *owner != cluster.dir.display().to_string()) {
+        return Ok(());
     }
-    Ok(())
+    // Each by itself: somebody may have removed the others before. The kernel removes the far ends of the nodes' links
+    // with their namespaces, but in its own time.
+    for link in (1..=MAX_NODES).map(|n| cluster.node(n).link).filter(|link| link_exists(link)) {
+        let _ = ip(&format!("link delete {link}"));
+    }
+    let mut found = owner.is_some();
+    for (table, rule) in rules(cluster) {
+        // As often as it is there.
+        while iptables(table, "-D", &rule).is_ok() {
+            found = true;
+        }
+    }
+    if owner.is_some() {
+        ip(&format!("link delete {bridge}"))?;
+    }
+    if found { restore_forwarding(cluster) } else { Ok(()) }
 }
 
 /// The last cluster on the host puts the setting back as it was found.

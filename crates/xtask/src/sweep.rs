@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
+use sha2::{Digest, Sha256};
 
 use crate::cluster::{Cluster, Node};
 use crate::unit;
@@ -39,10 +40,11 @@ pub fn containers(nodes: &[Node]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends the shims that serve containerds below the cluster's directory, and removes their sockets.
-pub fn shims(cluster: &Cluster) {
+/// Ends the shims that serve containerds below the cluster's directory, and removes their sockets: also of those that
+/// are gone, which containerd knows by the hash of its own address and the container's id.
+pub fn shims(cluster: &Cluster, nodes: &[Node]) {
     let own = format!("{}/", cluster.dir.display());
-    let mut sockets = Vec::new();
+    let mut sockets: Vec<PathBuf> = nodes.iter().flat_map(|node| known_sockets(&node.dir.join("containerd"))).collect();
     let find = || -> Vec<i32> { all_processes().filter(|pid| is_shim_of(*pid, &own)).collect() };
     for pid in find() {
         sockets.extend(shim_sockets(pid));
@@ -57,6 +59,17 @@ pub fn shims(cluster: &Cluster) {
     }
     // Made by the first shim of the host; only an empty one can be removed.
     let _ = fs::remove_dir(SHIM_SOCKETS);
+}
+
+fn known_sockets(containerd: &Path) -> Vec<PathBuf> {
+    let tasks = children(&containerd.join("state/io.containerd.runtime.v2.task/k8s.io"));
+    let socket = |task: &PathBuf| Some(shim_socket(containerd, task.file_name()?.to_str()?));
+    tasks.iter().filter_map(socket).collect()
+}
+
+fn shim_socket(containerd: &Path, id: &str) -> PathBuf {
+    let address = containerd.join("containerd.sock/k8s.io").join(id);
+    Path::new(SHIM_SOCKETS).join(hex::encode(Sha256::digest(address.as_os_str().as_encoded_bytes())))
 }
 
 fn is_shim_of(pid: i32, own: &str) -> bool {

@@ -35,6 +35,7 @@ pub struct Registrar {
     announced: Option<String>,
     reported: Option<Instant>,
     was_ready: bool,
+    was_cordoned: bool,
     /// When the runtime last answered, and what.
     last_seen: Option<(Instant, Observed)>,
 }
@@ -74,6 +75,7 @@ impl Registrar {
             announced: None,
             reported: None,
             was_ready: false,
+            was_cordoned: false,
             last_seen: None,
         }
     }
@@ -117,15 +119,28 @@ impl Registrar {
         if due || differs_from(&old, &new) {
             current = Arc::new(self.write(&name, &new).await?);
             self.reported = Some(Instant::now());
+            status::pressure_events(&old, &new).into_iter().for_each(|reason| self.tell(&name, reason));
         }
+        self.tell_schedulable(&name, &current);
         *self.ctx.node.write() = Some(current);
         if ready != self.was_ready {
             self.was_ready = ready;
             let reason = if ready { "NodeReady" } else { "NodeNotReady" };
-            let text = format!("Node {name} status is now: {reason}");
-            self.ctx.events.node(&node_reference(&name), Type::Normal, reason, &text);
+            self.tell(&name, reason);
         }
         Ok(())
+    }
+
+    fn tell(&self, name: &str, reason: &str) {
+        let text = format!("Node {name} status is now: {reason}");
+        self.ctx.events.node(&node_reference(name), Type::Normal, reason, &text);
+    }
+
+    fn tell_schedulable(&mut self, name: &str, node: &Node) {
+        let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or_default();
+        if std::mem::replace(&mut self.was_cordoned, cordoned) != cordoned {
+            self.tell(name, if cordoned { "NodeNotSchedulable" } else { "NodeSchedulable" });
+        }
     }
 
     /// Conditions and addresses merge by type; what is not named stays.

@@ -141,6 +141,21 @@ fn condition(
     }
 }
 
+/// The events about pressures that have come or gone; of a new node, what it has enough of.
+pub fn pressure_events(old: &NodeStatus, new: &NodeStatus) -> Vec<&'static str> {
+    let pressed = |status: &NodeStatus, kind: &str| {
+        let found = status.conditions.iter().flatten().find(|c| c.type_ == kind);
+        found.map(|c| c.status == "True")
+    };
+    let kinds = [
+        ("MemoryPressure", "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
+        ("DiskPressure", "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+        ("PIDPressure", "NodeHasInsufficientPID", "NodeHasSufficientPID"),
+    ];
+    let changed = kinds.into_iter().filter(|(kind, ..)| pressed(old, kind) != pressed(new, kind));
+    changed.map(|(kind, yes, no)| if pressed(new, kind) == Some(true) { yes } else { no }).collect()
+}
+
 /// Whether two statuses differ in more than their heartbeats.
 pub fn differs(one: &NodeStatus, other: &NodeStatus) -> bool {
     let still = |status: &NodeStatus| {
@@ -170,6 +185,25 @@ mod tests {
         let network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:x";
         check(Observed { not_ready: vec![network.into()], ..up }, "False", "KubeletNotReady", "NetworkPluginNotReady");
         check(Observed::default(), "False", "KubeletNotReady", "runtime is down");
+    }
+
+    #[test]
+    fn pressures_are_told_as_they_come_and_go() {
+        let with = |memory: &str| NodeStatus {
+            conditions: Some(vec![NodeCondition {
+                type_: "MemoryPressure".into(),
+                status: memory.into(),
+                ..NodeCondition::default()
+            }]),
+            ..NodeStatus::default()
+        };
+        let check = |old: NodeStatus, new: &str, expected: &[&str]| {
+            assert_eq!(pressure_events(&old, &with(new)), expected);
+        };
+        check(NodeStatus::default(), "False", &["NodeHasSufficientMemory"]);
+        check(with("False"), "False", &[]);
+        check(with("False"), "True", &["NodeHasInsufficientMemory"]);
+        check(with("True"), "False", &["NodeHasSufficientMemory"]);
     }
 
     #[test]

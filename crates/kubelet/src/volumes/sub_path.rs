@@ -6,12 +6,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::MsFlags;
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
 
 pub struct Target<'a> {
     pub pod_dir: PathBuf,
@@ -53,7 +54,8 @@ fn beneath(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     openat2(root, path, OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve))
 }
 
-/// Opens `sub` beneath the volume, making missing directories on the way.
+/// Opens `sub` beneath the volume, making missing directories on the way: with the volume's mode, so that who may write
+/// to it may write to them.
 fn open(volume: &Path, sub: &str) -> io::Result<OwnedFd> {
     let relative = Path::new(sub);
     if !relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
@@ -64,22 +66,50 @@ fn open(volume: &Path, sub: &str) -> io::Result<OwnedFd> {
         Err(Errno::ENOENT) => {}
         other => return Ok(other?),
     }
+    let mode = Mode::from_bits_truncate(std::fs::metadata(volume)?.mode() & 0o777);
     let mut done = PathBuf::from(".");
     for part in relative.components() {
         let parent = beneath(&root, &done)?;
         done.push(part);
-        match mkdirat(&parent, part.as_os_str(), Mode::from_bits_truncate(0o755)) {
-            Ok(()) | Err(Errno::EEXIST) => {}
+        match mkdirat(&parent, part.as_os_str(), mode) {
+            // Whatever the process's mask left out. A link put there meanwhile is not followed out of the volume.
+            Ok(()) => chmod(&beneath(&root, &done)?, mode)?,
+            Err(Errno::EEXIST) => {}
             Err(error) => return Err(error.into()),
         }
     }
     Ok(beneath(&root, relative)?)
 }
 
+/// By its name in /proc: what was opened as a path alone has no mode of its own to change.
+fn chmod(opened: &OwnedFd, mode: Mode) -> nix::Result<()> {
+    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    fchmodat(nix::fcntl::AT_FDCWD, path.as_str(), mode, FchmodatFlags::FollowSymlink)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn new_directories_have_the_volumes_mode() {
+        let temp = tempfile::tempdir().expect("a temporary directory");
+        let check = |mode: u32| {
+            let volume = temp.path().join(format!("{mode:o}"));
+            std::fs::create_dir(&volume).expect("writable");
+            std::fs::set_permissions(&volume, Permissions::from_mode(mode)).expect("its owner");
+            open(&volume, "a/b").expect("made");
+            for made in ["a", "a/b"] {
+                let found = std::fs::metadata(volume.join(made)).expect("there").mode() & 0o777;
+                assert_eq!(found, mode & 0o777, "{made} in {mode:o}");
+            }
+        };
+        check(0o777);
+        check(0o2770);
+        check(0o755);
+    }
 
     #[test]
     fn stays_inside() {

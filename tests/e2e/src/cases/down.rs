@@ -1,5 +1,8 @@
 //! The end: a second `up`, then `down`, after which the host is as it was, and `up` again, which has lost nothing.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Context, ensure};
 
 use super::{client, web};
@@ -26,18 +29,38 @@ pub fn a_daemon_that_cannot_start_is_named(c: &Cluster) -> anyhow::Result<()> {
     c.xtask_up(&[]).map(drop)
 }
 
-/// A second cluster comes while the first one is stopped, and takes nothing that is the first one's.
+/// A second cluster comes while the first one is stopped, and takes nothing that is the first one's. It leaves nothing,
+/// though somebody has removed its bridge.
 pub fn a_stopped_cluster_keeps_its_addresses(c: &Cluster) -> anyhow::Result<()> {
     c.down()?;
     let other = tempfile::Builder::new().prefix("coxswain-e2e-other.").tempdir()?;
     // However the directory is named.
     let name = format!("{}/", other.path().display());
+    let before = Snapshot::take()?;
     let came = c.xtask(&["up", "--root", &c.root().display().to_string(), "--dir", &name]);
+    let cut_off = remove_bridge(&other.path().display().to_string());
     let went = c.xtask(&["down", "--wipe", "--dir", &name]);
     came?;
+    cut_off?;
     went?;
+    eventually(PATIENCE, || {
+        let left = Snapshot::take()?.since(&before);
+        ensure!(left.is_empty(), "left behind: {left:#?}");
+        Ok(())
+    })?;
     ensure!(!other.path().exists(), "--wipe left the data");
     c.xtask_up(&[]).map(drop)
+}
+
+/// The bridge of the cluster in a directory says so.
+fn remove_bridge(dir: &str) -> anyhow::Result<()> {
+    let links = std::fs::read_dir("/sys/class/net")?.flatten();
+    let alias = |link: &Path| std::fs::read_to_string(link.join("ifalias")).unwrap_or_default();
+    let bridge = links.map(|link| link.path()).find(|link| alias(link).trim() == dir).context("no bridge")?;
+    let name = bridge.file_name().and_then(|name| name.to_str()).context("a name")?;
+    let removed = Command::new("ip").args(["link", "delete", name]).status()?;
+    ensure!(removed.success(), "cannot remove {name}");
+    Ok(())
 }
 
 pub fn nothing_is_left_behind_and_nothing_is_lost(c: &Cluster) -> anyhow::Result<()> {
