@@ -191,7 +191,7 @@ impl ApiError {
             message: Some("Too large resource version".to_owned()),
             field: None,
         };
-        Self::new(504, "Timeout", message).with_causes(vec![cause]).with_retry_after(1)
+        Self::timeout(message, 1).with_causes(vec![cause])
     }
 
     pub fn timeout(message: impl Into<String>, retry_after_seconds: i32) -> Self {

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use daemon::CancellationToken;
 use daemon::health::Health;
 use daemon::tls::{self, ClientAuth, ReloadingCert};
+use daemon::trust::ClientTrust;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
@@ -35,6 +36,7 @@ const STORE_CHECK: Duration = Duration::from_secs(5);
 pub struct Server {
     api: Arc<Api>,
     tls: Arc<ServerConfig>,
+    clients: Arc<ClientTrust>,
     tasks: JoinSet<()>,
     started: Arc<Checks>,
 }
@@ -50,8 +52,9 @@ impl Server {
     /// Needs a runtime; binds nothing.
     pub async fn build(config: Config, stop: CancellationToken) -> anyhow::Result<Self> {
         let cert = ReloadingCert::load(&config.cert, &config.key).context("loading the serving certificate")?;
-        let tls = tls::server_config(cert, ClientAuth::Optional(&config.client_ca), &["h2", "http/1.1"])
-            .context("setting up TLS")?;
+        let clients = ClientTrust::load(&config.client_ca).context("loading the authorities of clients")?;
+        let tls =
+            tls::server_config(cert, ClientAuth::Requested(&clients), &["h2", "http/1.1"]).context("setting up TLS")?;
         let backend = backend(&config).context("setting up the kubelet client")?;
         let store = Store::connect(&config.store).await.context("setting up the etcd client")?;
         let catalog = Catalog::builtin();
@@ -88,7 +91,7 @@ impl Server {
         });
         let started = Arc::new(Checks { store: Mutex::new(Some("not reached yet".to_owned())), ..Checks::default() });
         checks(&api, &started);
-        Ok(Self { api, tls: Arc::new(tls), tasks, started })
+        Ok(Self { api, tls: Arc::new(tls), clients, tasks, started })
     }
 
     /// Serves on a bound listener until the token is cancelled, then drains.
@@ -97,7 +100,7 @@ impl Server {
         self.tasks.spawn(watch_store(api.clone(), self.started.clone()));
         self.tasks.spawn(start(api.clone(), self.started.clone()));
         let inflight = Inflight::new(api.config.max_reads, api.config.max_writes);
-        let chain = Arc::new(Chain { api: api.clone(), inflight });
+        let chain = Arc::new(Chain { api: api.clone(), inflight, clients: self.clients });
         let (stop, grace) = (api.stop.clone(), api.config.grace_period);
         serve::run(listener, self.tls, chain, stop, grace).await;
         daemon::notify::stopping();

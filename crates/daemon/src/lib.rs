@@ -10,7 +10,7 @@ pub mod notify;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
-mod trust;
+pub mod trust;
 pub mod watch_file;
 
 pub use telemetry::LogArgs;

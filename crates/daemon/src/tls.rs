@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 
-use crate::trust;
+use crate::trust::{self, ClientTrust};
 use crate::watch_file::Watch;
 
 #[derive(Debug, thiserror::Error)]
@@ -135,12 +135,14 @@ impl ResolvesClientCert for ReloadingCert {
 }
 
 /// Who may connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum ClientAuth<'a> {
     None,
     /// A certificate is verified when one is presented.
     Optional(&'a Path),
     Required(&'a Path),
+    /// A certificate is taken when one is presented; the server verifies it by [`trust::Shown`], request by request.
+    Requested(&'a Arc<ClientTrust>),
 }
 
 /// A server's TLS: HTTP/2 and HTTP/1.1 by ALPN.
@@ -154,6 +156,7 @@ pub fn server_config(
         ClientAuth::None => builder.with_no_client_auth(),
         ClientAuth::Optional(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, false)?),
         ClientAuth::Required(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, true)?),
+        ClientAuth::Requested(trust) => builder.with_client_cert_verifier(Arc::new(trust::Requested(trust.clone()))),
     };
     let mut config = builder.with_cert_resolver(cert);
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();

@@ -4,9 +4,11 @@
 
 use std::fmt::{self, Debug};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -21,6 +23,8 @@ use crate::watch_file::Watch;
 pub struct Reloading<V: ?Sized> {
     path: PathBuf,
     current: ArcSwap<Arc<V>>,
+    /// How often it was made.
+    generation: AtomicU64,
     make: fn(&Path) -> Result<Arc<V>, Error>,
 }
 
@@ -34,7 +38,7 @@ impl<V: ?Sized + Send + Sync + 'static> Reloading<V> {
     /// Loads now, and again whenever the file changes (the task ends with the last reference). Needs a runtime.
     fn load(path: &Path, make: fn(&Path) -> Result<Arc<V>, Error>) -> Result<Arc<Self>, Error> {
         let current = ArcSwap::from_pointee(make(path)?);
-        let this = Arc::new(Self { path: path.to_owned(), current, make });
+        let this = Arc::new(Self { path: path.to_owned(), current, generation: AtomicU64::new(1), make });
         match Watch::new([path]) {
             Ok(watch) => drop(tokio::spawn(follow(Arc::downgrade(&this), watch))),
             Err(error) => tracing::warn!(%error, authorities = %path.display(), "cannot watch the authorities' file"),
@@ -47,6 +51,7 @@ impl<V: ?Sized + Send + Sync + 'static> Reloading<V> {
             Ok(new) => {
                 tracing::debug!(authorities = %self.path.display(), "authorities reloaded");
                 self.current.store(Arc::new(new));
+                self.generation.fetch_add(1, Ordering::Release);
             }
             Err(error) => tracing::warn!(%error, "keeping the authorities in use"),
         }
@@ -64,10 +69,117 @@ async fn follow<V: ?Sized + Send + Sync + 'static>(trust: Weak<Reloading<V>>, mu
 
 /// Those whose clients a server believes.
 pub fn of_clients(ca: &Path, required: bool) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    let make = |ca: &Path| -> Result<Arc<dyn ClientCertVerifier>, Error> {
-        Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider()).build()?)
-    };
-    Ok(Arc::new(Clients { trust: Reloading::load(ca, make)?, required }))
+    Ok(Arc::new(Clients { trust: Reloading::load(ca, client_verifier)?, required }))
+}
+
+fn client_verifier(ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider()).build()?)
+}
+
+/// Those whose clients a server believes, asked after the handshake: a certificate that is not believed gets an answer
+/// in the server's own words, and counts no longer once its authority does not, on open connections too.
+#[derive(Debug)]
+pub struct ClientTrust(Arc<Reloading<dyn ClientCertVerifier>>);
+
+impl ClientTrust {
+    /// Needs a runtime.
+    pub fn load(ca: &Path) -> Result<Arc<Self>, Error> {
+        Ok(Arc::new(Self(Reloading::load(ca, client_verifier)?)))
+    }
+
+    /// Changes whenever the answers of [`ClientTrust::believes`] may.
+    pub fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether a chain, the client's own certificate first, ends at an authority and holds now.
+    pub fn believes(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let verifier = self.0.current.load();
+        let verified = |(own, others)| verifier.verify_client_cert(own, others, UnixTime::now()).is_ok();
+        chain.split_first().is_some_and(verified)
+    }
+}
+
+/// What a client showed on a connection, and whether that is believed.
+#[derive(Debug)]
+pub struct Shown {
+    trust: Arc<ClientTrust>,
+    chain: Vec<CertificateDer<'static>>,
+    /// The answer for one generation of the authorities.
+    known: Mutex<Option<(u64, bool)>>,
+}
+
+impl Shown {
+    pub fn new(trust: Arc<ClientTrust>, chain: Option<&[CertificateDer<'_>]>) -> Self {
+        let chain = chain.unwrap_or_default().iter().map(|c| c.clone().into_owned()).collect();
+        Self { trust, chain, known: Mutex::default() }
+    }
+
+    /// The client's own certificate.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
+    }
+
+    /// The signatures are verified once for each generation, the time whenever asked.
+    pub fn is_believed(&self) -> bool {
+        let generation = self.trust.generation();
+        let mut known = self.known.lock();
+        let believed = match *known {
+            Some((of, believed)) if of == generation => believed,
+            _ => self.trust.believes(&self.chain),
+        };
+        *known = Some((generation, believed));
+        believed && self.certificate().is_some_and(is_valid_now)
+    }
+}
+
+fn is_valid_now(certificate: &CertificateDer<'_>) -> bool {
+    x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, parsed)| parsed.validity().is_valid())
+}
+
+/// Takes any certificate whose key the client has.
+#[derive(Debug)]
+pub(crate) struct Requested(pub(crate) Arc<ClientTrust>);
+
+impl ClientCertVerifier for Requested {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.0.current.load().verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.0.current.load().verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.0.current.load().supported_verify_schemes()
+    }
 }
 
 /// Those whose servers a client believes.

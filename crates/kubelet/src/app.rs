@@ -33,7 +33,7 @@ pub struct App {
     health: Health,
     api_listener: TcpListener,
     health_listener: Option<TcpListener>,
-    tls: Arc<rustls::ServerConfig>,
+    tls: server::tls::Tls,
 }
 
 /// Everything that can fail does so here, before anything runs.

@@ -1,24 +1,28 @@
-//! The client port: TLS where the URL says so, HTTP/2 tuned for few connections that carry
-//! thousands of watches and small transactions.
+//! The ports for clients and peers: TLS where the URL says so, HTTP/2 tuned for few connections that carry
+//! thousands of watches and small transactions. Nothing but the way to the service lies between HTTP/2 and gRPC:
+//! layers that every request would pass through cost more than a small read.
 
+use std::convert::Infallible;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Result;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::Connected;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::body::Body;
 
 use crate::gather::Gather;
 
@@ -43,38 +47,39 @@ pub struct Listener {
     pub tls: Option<Arc<ServerConfig>>,
 }
 
+/// The answer to one request.
+pub type Reply = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+/// What answers the requests of a port.
+pub trait Routes: Send + Sync + 'static {
+    fn route(&self, request: http::Request<Incoming>) -> Reply;
+}
+
+/// To a request for a service that there is not.
+pub fn unknown(request: &http::Request<Incoming>) -> Reply {
+    let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+    let status = Status::unimplemented(format!("unknown service {service}"));
+    Box::pin(std::future::ready(Ok(status.into_http())))
+}
+
 /// Serves until `drain` is cancelled and what was under way has ended.
-pub async fn serve(listeners: Vec<Listener>, routes: Routes, drain: CancellationToken) -> Result<()> {
-    let (accepted, connections) = mpsc::channel(MAX_HANDSHAKES);
+pub async fn serve(listeners: Vec<Listener>, routes: impl Routes, drain: CancellationToken) -> Result<()> {
+    let (routes, open) = (Arc::new(routes), TaskTracker::new());
     for listener in listeners {
-        tokio::spawn(accept(listener, accepted.clone(), drain.clone()));
+        open.spawn(accept(listener, routes.clone(), open.clone(), drain.clone()));
     }
-    drop(accepted);
-    let serving = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(MAX_FRAME_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(ReceiverStream::new(connections), drain.clone().cancelled_owned());
-    let overdue = async {
-        drain.cancelled().await;
-        tokio::time::sleep(DRAIN_TIMEOUT).await;
-    };
-    tokio::select! {
-        served = serving => Ok(served?),
-        () = overdue => {
-            tracing::warn!("connections were still open at the end of the drain");
-            Ok(())
-        }
+    drain.cancelled().await;
+    open.close();
+    if tokio::time::timeout(DRAIN_TIMEOUT, open.wait()).await.is_err() {
+        tracing::warn!("connections were still open at the end of the drain");
     }
+    Ok(())
 }
 
 async fn accept(
     Listener { listener, tls }: Listener,
-    accepted: mpsc::Sender<io::Result<Connection>>,
+    routes: Arc<impl Routes>,
+    open: TaskTracker,
     drain: CancellationToken,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
@@ -92,16 +97,47 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (acceptor, accepted) = (acceptor.clone(), accepted.clone());
-        tokio::spawn(async move {
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor)).await {
-                // The server is gone only when draining.
-                Ok(Ok(connection)) => drop(accepted.send(Ok(connection)).await),
+        let (acceptor, routes, drain) = (acceptor.clone(), routes.clone(), drain.clone());
+        open.spawn(async move {
+            let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor)).await;
+            drop(slot);
+            match shaken {
+                Ok(Ok(connection)) => converse(connection, routes, drain).await,
                 Ok(Err(error)) => tracing::warn!(%peer, %error, "rejected connection"),
                 Err(_) => tracing::warn!(%peer, "rejected connection: the handshake took too long"),
             }
-            drop(slot);
         });
+    }
+}
+
+/// Answers what comes on a connection, until either side ends it.
+async fn converse(Connection { io, name }: Connection, routes: Arc<impl Routes>, drain: CancellationToken) {
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        if let Some(name) = &name {
+            request.extensions_mut().insert(name.clone());
+        }
+        routes.route(request)
+    });
+    let serving = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service);
+    let mut serving = pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = drain.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection failed");
     }
 }
 
@@ -135,44 +171,4 @@ impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 struct Connection {
     io: Pin<Box<dyn Io>>,
     name: Option<CommonName>,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Option<CommonName>;
-
-    fn connect_info(&self) -> Option<CommonName> {
-        self.name.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.io.as_mut().poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.io.as_mut().poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.as_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.as_mut().poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.io.as_mut().poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
 }

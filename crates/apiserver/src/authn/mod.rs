@@ -53,11 +53,21 @@ impl User {
     }
 }
 
+/// What a connection's client certificate says.
+#[derive(Clone, Copy, Debug)]
+pub enum Certified<'a> {
+    /// There is none, or it names nobody.
+    Nobody,
+    User(&'a User),
+    /// It is not believed, or not any more.
+    Refused,
+}
+
 /// Names the user of a request.
-pub async fn authenticate(certificate: Option<&User>, headers: &HeaderMap, tokens: &Tokens) -> Result<User, ApiError> {
-    let mut user = match bearer(headers) {
-        _ if certificate.is_some() => certificate.cloned().unwrap_or_default(),
-        Some(token) => {
+pub async fn authenticate(certificate: Certified<'_>, headers: &HeaderMap, tokens: &Tokens) -> Result<User, ApiError> {
+    let mut user = match (certificate, bearer(headers)) {
+        (Certified::User(user), _) => user.clone(),
+        (_, Some(token)) => {
             tokens
                 .authenticate(token, &[])
                 .await
@@ -67,7 +77,8 @@ pub async fn authenticate(certificate: Option<&User>, headers: &HeaderMap, token
                 })?
                 .user
         }
-        None => return Ok(User::anonymous()),
+        (Certified::Nobody, None) => return Ok(User::anonymous()),
+        (Certified::Refused, None) => return Err(ApiError::unauthorized()),
     };
     if !user.in_group(AUTHENTICATED) {
         user.groups.push(AUTHENTICATED.to_owned());

@@ -5,7 +5,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::User;
 
-/// `None` for a certificate that names nobody. The chain has been verified by TLS.
+/// `None` for a certificate that names nobody. Whether it is believed is another question.
 pub fn user(certificate: &CertificateDer<'_>) -> Option<User> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let subject = parsed.subject();
@@ -15,9 +15,4 @@ pub fn user(certificate: &CertificateDer<'_>) -> Option<User> {
     }
     let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
     Some(User { name, groups, ..User::default() })
-}
-
-/// Whether the certificate may be used by a client.
-pub fn is_valid_now(certificate: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.validity().is_valid())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::ApiError;
+use daemon::trust::ClientTrust;
 use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 
@@ -15,7 +16,7 @@ use super::info::RequestInfo;
 use super::query::Query;
 use super::reply::{Body, Reply, respond};
 use super::request::Request;
-use crate::authn::{self, User, impersonation};
+use crate::authn::{self, Certified, impersonation};
 use crate::authz::Attributes;
 use crate::state::Api;
 use crate::{documents, rest};
@@ -23,6 +24,8 @@ use crate::{documents, rest};
 pub struct Chain {
     pub api: Arc<Api>,
     pub inflight: Inflight,
+    /// Whose client certificates name users.
+    pub clients: Arc<ClientTrust>,
 }
 
 /// The answer to HEAD: the headers of GET, its length among them, and no body (HTTP/2 takes one for a violation).
@@ -39,7 +42,7 @@ fn without_body(response: Response<Body>) -> Response<Body> {
 
 impl Chain {
     /// Answers a request of a connection whose client showed this certificate.
-    pub async fn serve(&self, incoming: http::Request<Incoming>, certificate: Option<&User>) -> Response<Body> {
+    pub async fn serve(&self, incoming: http::Request<Incoming>, certificate: Certified<'_>) -> Response<Body> {
         let started = Instant::now();
         let query = Query::parse(incoming.uri().query().unwrap_or_default());
         let info = RequestInfo::parse(incoming.method(), incoming.uri().path(), &query);
@@ -67,7 +70,7 @@ impl Chain {
         response
     }
 
-    async fn admitted(&self, request: &mut Request, certificate: Option<&User>) -> Result<Reply, ApiError> {
+    async fn admitted(&self, request: &mut Request, certificate: Certified<'_>) -> Result<Reply, ApiError> {
         let _place = self.inflight.enter(&request.info, &self.api.metrics)?;
         let handled = self.handle(request, certificate);
         // The answer of a watch or stream begins at once; its length is its own affair.
@@ -77,7 +80,7 @@ impl Chain {
         }
     }
 
-    async fn handle(&self, request: &mut Request, certificate: Option<&User>) -> Result<Reply, ApiError> {
+    async fn handle(&self, request: &mut Request, certificate: Certified<'_>) -> Result<Reply, ApiError> {
         let api = &self.api;
         let accept = Accept::parse(&request.headers, &request.query);
         // Refusals, too, are written as the client likes to read them.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::CancellationToken;
+use daemon::trust::Shown;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -17,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::chain::Chain;
-use crate::authn::{User, x509};
+use crate::authn::{Certified, User, x509};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that sends half a header is let go after this.
@@ -83,15 +84,18 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream, peer: SocketAddr) 
 }
 
 async fn connection(stream: TlsStream<TcpStream>, chain: Arc<Chain>, watcher: hyper_util::server::graceful::Watcher) {
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).map(|c| c.clone().into_owned());
-    let user: Option<Arc<User>> = certificate.as_ref().and_then(x509::user).map(Arc::new);
-    let certificate = Arc::new(certificate);
+    let shown = Arc::new(Shown::new(chain.clients.clone(), stream.get_ref().1.peer_certificates()));
+    let user: Option<Arc<User>> = shown.certificate().and_then(x509::user).map(Arc::new);
     let service = service_fn(move |request| {
-        let (chain, user, certificate) = (chain.clone(), user.clone(), certificate.clone());
+        let (chain, user, shown) = (chain.clone(), user.clone(), shown.clone());
         async move {
-            // A connection may outlive the certificate it was opened with.
-            let user = user.as_deref().filter(|_| certificate.as_ref().as_ref().is_some_and(x509::is_valid_now));
-            Ok::<_, Infallible>(Box::pin(chain.serve(request, user)).await)
+            // A connection may outlive the certificate it was opened with, and the authority that signed it.
+            let certified = match user.as_deref() {
+                Some(user) if shown.is_believed() => Certified::User(user),
+                Some(_) => Certified::Refused,
+                None => Certified::Nobody,
+            };
+            Ok::<_, Infallible>(Box::pin(chain.serve(request, certified)).await)
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());

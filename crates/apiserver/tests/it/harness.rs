@@ -152,7 +152,25 @@ impl Harness {
     }
 
     pub fn user(&self, name: &str, group: Option<&str>) -> Client {
-        let pair = self.identity(name, group);
+        self.certified(&self.identity(name, group))
+    }
+
+    /// An administrator of another cluster, which had the same address.
+    pub fn stranger(&self) -> Client {
+        let ca = Authority::create("kubernetes", Timestamp::now()).expect("an authority");
+        let authority = Authority::load(&ca).expect("its own");
+        self.certified(
+            &authority.issue(&Leaf::client("admin", Some("system:masters")), Timestamp::now()).expect("a leaf"),
+        )
+    }
+
+    /// Whose certificate was good, long ago.
+    pub fn veteran(&self) -> Client {
+        let then = "2001-01-01T00:00:00Z".parse().expect("a time");
+        self.certified(&self.authority.issue(&Leaf::client("admin", Some("system:masters")), then).expect("a leaf"))
+    }
+
+    fn certified(&self, pair: &Pair) -> Client {
         let pem = |text: &str| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, text);
         self.client(AuthInfo {
             client_certificate_data: Some(pem(&pair.cert_pem)),

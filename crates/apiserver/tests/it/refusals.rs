@@ -146,6 +146,8 @@ async fn objects(c: &Client) {
 
 async fn users(h: &Harness) {
     check(h.bearer("nonsense").get(PODS).await, (401, "Unauthorized", "Unauthorized"));
+    check(h.stranger().get(PODS).await, (401, "Unauthorized", "Unauthorized"));
+    check(h.veteran().get(PODS).await, (401, "Unauthorized", "Unauthorized"));
     check(
         h.nobody().get(PODS).await,
         (

@@ -8,6 +8,7 @@ use cri::v1::{
 };
 use daemon::CancellationToken;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use podsync::{Job, Reason, Start, pod as spec};
 use tokio::sync::mpsc;
 
@@ -62,9 +63,10 @@ impl Starter {
             (Some(known), None) => known.clone(),
             (_, _) if self.cancel.is_cancelled() => return Ok(()),
             (_, attempt) => {
-                let made = self.create_sandbox(attempt.unwrap_or(0)).await;
-                let made =
-                    made.map_err(|e| ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {e}")))?;
+                let failed = |why: String| ("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {why}"));
+                let handler = self.runtime_handler().await.map_err(failed)?;
+                let made = self.create_sandbox(attempt.unwrap_or(0), handler).await;
+                let made = made.map_err(|e| failed(e.to_string()))?;
                 // Files made from the pod's address could not be right before.
                 let facts = config::facts(&self.ctx, &made.1);
                 volumes = volumes::setup(&self.ctx, &self.pod, &facts).await.map_err(mount)?;
@@ -88,13 +90,27 @@ impl Starter {
         Ok(())
     }
 
-    async fn create_sandbox(&self, attempt: u32) -> cri::Result<(String, Vec<String>, u32)> {
+    /// What the pod's class is called in the runtime's configuration; without a class it is the runtime's default.
+    async fn runtime_handler(&self) -> Result<String, String> {
+        let name = self.pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref()).unwrap_or_default();
+        if name.is_empty() {
+            return Ok(String::new());
+        }
+        let unknown = |why: &str| format!("failed to get runtime handler for pod: RuntimeClass {name:?}: {why}");
+        let client = self.ctx.api.clone().ok_or_else(|| unknown("there is no API server to ask"))?;
+        let class = kube::Api::<RuntimeClass>::all(client).get(name).await;
+        class.map(|class| class.handler).map_err(|error| match error {
+            kube::Error::Api(status) => unknown(&status.message),
+            error => unknown(&error.to_string()),
+        })
+    }
+
+    async fn create_sandbox(&self, attempt: u32, handler: String) -> cri::Result<(String, Vec<String>, u32)> {
         let dir = sandbox::log_dir(&self.ctx, &self.pod);
         if let Err(error) = std::fs::create_dir_all(&dir) {
             tracing::warn!(%error, dir = %dir.display(), "cannot make the pod's log directory");
         }
         let config = sandbox::config(&self.ctx, &self.pod, attempt);
-        let handler = self.pod.spec.as_ref().and_then(|s| s.runtime_class_name.clone()).unwrap_or_default();
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler: handler };
         let id = self.ctx.cri.run_pod_sandbox(request).await?.pod_sandbox_id;
         let status =

@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use daemon::trust::Shown;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::{Api, PostParams};
 use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
 use crate::config::Settings;
@@ -27,9 +29,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// From a verified client certificate: CN is the user, O its groups.
-    pub fn of(connection: &rustls::ServerConnection) -> Option<Identity> {
-        let certificate = connection.peer_certificates()?.first()?;
+    /// From a client certificate: CN is the user, O its groups. Whether it is believed is another question.
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<Identity> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let subject = parsed.subject();
         let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(ToOwned::to_owned);
@@ -45,6 +46,28 @@ impl Identity {
             uid: String::new(),
             groups: vec!["system:unauthenticated".into()],
             extra: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a connection's client certificate says.
+#[derive(Debug, Clone)]
+pub enum Certified {
+    /// There is none, or it names nobody.
+    Nobody,
+    User(Identity),
+    /// It is not believed, or not any more.
+    Refused,
+}
+
+impl Certified {
+    /// As of now: a connection may outlive its certificate.
+    pub fn of(shown: Option<&Shown>) -> Certified {
+        let named = shown.and_then(|shown| Some((shown, Identity::of(shown.certificate()?)?)));
+        match named {
+            Some((shown, identity)) if shown.is_believed() => Certified::User(identity),
+            Some(_) => Certified::Refused,
+            None => Certified::Nobody,
         }
     }
 }
@@ -113,20 +136,18 @@ impl Authenticator {
         }
     }
 
-    pub async fn authenticate(
-        &self,
-        certified: Option<Identity>,
-        headers: &HeaderMap,
-    ) -> Result<Identity, Response<Body>> {
+    pub async fn authenticate(&self, certified: Certified, headers: &HeaderMap) -> Result<Identity, Response<Body>> {
         let unauthorized = || text(StatusCode::UNAUTHORIZED, "Unauthorized");
-        if let Some(identity) = certified {
-            return Ok(identity);
-        }
+        let refused = match certified {
+            Certified::User(identity) => return Ok(identity),
+            Certified::Refused => true,
+            Certified::Nobody => false,
+        };
         let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         if let Some(token) = bearer.and_then(|b| b.strip_prefix("Bearer ")) {
             return self.review_token(token.trim()).await.ok_or_else(unauthorized);
         }
-        if self.anonymous { Ok(Identity::anonymous()) } else { Err(unauthorized()) }
+        if self.anonymous && !refused { Ok(Identity::anonymous()) } else { Err(unauthorized()) }
     }
 
     async fn review_token(&self, token: &str) -> Option<Identity> {

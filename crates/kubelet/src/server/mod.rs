@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use daemon::CancellationToken;
 use daemon::health::Health;
+use daemon::trust::{ClientTrust, Shown};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -25,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::context::Context;
 use crate::pods::Pods;
-use auth::{Attributes, Authenticator, Identity};
+use auth::{Attributes, Authenticator, Certified};
 use body::{Body, text};
 
 const MAX_CONNECTIONS: usize = 1024;
@@ -44,9 +45,9 @@ impl Server {
         Server { ctx, pods, health, authenticator }
     }
 
-    pub async fn run(self, listener: TcpListener, tls: Arc<rustls::ServerConfig>, token: CancellationToken) {
+    pub async fn run(self, listener: TcpListener, tls: tls::Tls, token: CancellationToken) {
         let server = Arc::new(self);
-        let acceptor = TlsAcceptor::from(tls);
+        let acceptor = TlsAcceptor::from(tls.config);
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let accepted =
@@ -57,21 +58,21 @@ impl Server {
                 continue;
             };
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            let (server, acceptor) = (server.clone(), acceptor.clone());
+            let (server, acceptor, clients) = (server.clone(), acceptor.clone(), tls.clients.clone());
             tokio::spawn(async move {
-                server.serve(stream, acceptor).await;
+                server.serve(stream, acceptor, clients).await;
                 drop(slot);
             });
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, acceptor: TlsAcceptor) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, acceptor: TlsAcceptor, clients: Option<Arc<ClientTrust>>) {
         let _ = stream.set_nodelay(true);
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
-        let identity = Identity::of(stream.get_ref().1);
+        let shown = clients.map(|trust| Arc::new(Shown::new(trust, stream.get_ref().1.peer_certificates())));
         let service = service_fn(move |request| {
-            let (server, identity) = (self.clone(), identity.clone());
-            async move { Ok::<_, std::convert::Infallible>(server.handle(request, identity).await) }
+            let (server, shown) = (self.clone(), shown.clone());
+            async move { Ok::<_, std::convert::Infallible>(server.handle(request, shown.as_deref()).await) }
         });
         // HTTP/1.1 only: upgrades are what this API is mostly for.
         let connection = hyper::server::conn::http1::Builder::new()
@@ -84,8 +85,8 @@ impl Server {
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>, identity: Option<Identity>) -> Response<Body> {
-        let identity = match self.authenticator.authenticate(identity, request.headers()).await {
+    async fn handle(&self, request: Request<Incoming>, shown: Option<&Shown>) -> Response<Body> {
+        let identity = match self.authenticator.authenticate(Certified::of(shown), request.headers()).await {
             Ok(identity) => identity,
             Err(response) => return response,
         };

@@ -6,22 +6,29 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use daemon::tls::{ClientAuth, ReloadingCert, server_config};
+use daemon::trust::ClientTrust;
 use jiff::Timestamp;
 
 use crate::config::Settings;
 
-pub fn config(settings: &Settings) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+pub struct Tls {
+    pub config: Arc<rustls::ServerConfig>,
+    /// Whose client certificates name users, if anybody's do.
+    pub clients: Option<Arc<ClientTrust>>,
+}
+
+/// Needs a runtime.
+pub fn config(settings: &Settings) -> anyhow::Result<Tls> {
     let configured = settings.config.tls_cert_file.clone().zip(settings.config.tls_private_key_file.clone());
     let (cert, key) = match configured {
         Some(pair) => pair,
         None => own_certificate(settings)?,
     };
     let cert = ReloadingCert::load(&cert, &key)?;
-    let clients = match &settings.config.authentication.x509.client_ca_file {
-        Some(ca) => ClientAuth::Optional(ca),
-        None => ClientAuth::None,
-    };
-    Ok(Arc::new(server_config(cert, clients, &["http/1.1"])?))
+    let ca = settings.config.authentication.x509.client_ca_file.as_deref();
+    let clients = ca.map(ClientTrust::load).transpose()?;
+    let asked = clients.as_ref().map_or(ClientAuth::None, ClientAuth::Requested);
+    Ok(Tls { config: Arc::new(server_config(cert, asked, &["http/1.1"])?), clients })
 }
 
 fn own_certificate(settings: &Settings) -> anyhow::Result<(PathBuf, PathBuf)> {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use hyper::body::Incoming;
 use tokio_stream::StreamExt;
 use tonic::metadata::MetadataMap;
-use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
+use tower::Service as _;
 
 use super::hello::{Hello, REMOVED};
 use super::link::MAX_BATCH_BYTES;
@@ -18,15 +19,25 @@ use crate::pb::kvraft::{
     Empty, MembersResponse, MessageBatch, PromoteRequest, RenewRequest, RenewResponse, SnapshotPiece,
 };
 use crate::raft_node::Input;
+use crate::server::{Reply, Routes};
 use crate::service::{Context, keep_alive, promote};
 use crate::shared::Shared;
 
 /// A batch is not ended in the middle of a message.
 const MAX_DECODED_BYTES: usize = 16 * MAX_BATCH_BYTES;
 
-pub fn routes(hello: Hello, context: &Context, inputs: Sender<Input>) -> Routes {
+pub fn routes(hello: Hello, context: &Context, inputs: Sender<Input>) -> impl Routes + use<> {
     let service = Service { hello, context: context.clone(), shared: context.shared.clone(), inputs };
-    Routes::new(PeerServer::new(service).max_decoding_message_size(MAX_DECODED_BYTES))
+    Port(PeerServer::new(service).max_decoding_message_size(MAX_DECODED_BYTES))
+}
+
+struct Port(PeerServer<Service>);
+
+impl Routes for Port {
+    fn route(&self, request: http::Request<Incoming>) -> Reply {
+        // It answers for other services that it has no such method, which is as good.
+        self.0.clone().call(request)
+    }
 }
 
 struct Service {

@@ -32,7 +32,7 @@ impl Credentials {
 }
 
 fn common_name(extensions: &Extensions) -> Option<CommonName> {
-    extensions.get::<Option<CommonName>>()?.clone()
+    extensions.get::<CommonName>().cloned()
 }
 
 impl Context {

@@ -15,17 +15,25 @@ pub use lease::keep_alive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 use tonic::{Response, Status};
+use tower::Service as _;
 
 use crate::auth::Asker;
 use crate::config::{Config, GRPC_OVERHEAD_BYTES};
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
+use crate::pb::etcdserverpb::auth_server::{self, AuthServer};
+use crate::pb::etcdserverpb::cluster_server::{self, ClusterServer};
+use crate::pb::etcdserverpb::kv_server::{self, KvServer};
+use crate::pb::etcdserverpb::lease_server::{self, LeaseServer};
+use crate::pb::etcdserverpb::maintenance_server::{self, MaintenanceServer};
+use crate::pb::etcdserverpb::watch_server::{self, WatchServer};
 use crate::pb::kvraft::command::Op;
 use crate::peer::{PeerClient, Peers};
 use crate::raft_node::{Answer, Handle};
+use crate::server::{self, Reply, Routes};
 use crate::shared::Shared;
 
 /// The bounds that every service keeps.
@@ -123,17 +131,41 @@ impl Context {
     }
 }
 
-/// All services behind one router. Requests a little over the limit are read, so that they
-/// are refused with etcd's words and not with the transport's.
-pub fn routes(context: &Context) -> Routes {
+/// The services by their names.
+struct Port {
+    kv: KvServer<kv::Kv>,
+    watch: WatchServer<watch::Watch>,
+    lease: LeaseServer<lease::Lease>,
+    auth: AuthServer<auth::Auth>,
+    cluster: ClusterServer<cluster::Cluster>,
+    maintenance: MaintenanceServer<maintenance::Maintenance>,
+}
+
+impl Routes for Port {
+    fn route(&self, request: http::Request<Incoming>) -> Reply {
+        let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+        match service {
+            kv_server::SERVICE_NAME => self.kv.clone().call(request),
+            watch_server::SERVICE_NAME => self.watch.clone().call(request),
+            lease_server::SERVICE_NAME => self.lease.clone().call(request),
+            auth_server::SERVICE_NAME => self.auth.clone().call(request),
+            cluster_server::SERVICE_NAME => self.cluster.clone().call(request),
+            maintenance_server::SERVICE_NAME => self.maintenance.clone().call(request),
+            _ => server::unknown(&request),
+        }
+    }
+}
+
+/// What the client port answers. Requests a little over the limit are read, so that they are refused with etcd's words
+/// and not with the transport's.
+pub fn routes(context: &Context) -> impl Routes + use<> {
     let max = context.limits.max_request_bytes + GRPC_OVERHEAD_BYTES;
-    let mut routes = Routes::builder();
-    routes
-        .add_service(pb::kv_server::KvServer::new(kv::Kv(context.clone())).max_decoding_message_size(max))
-        .add_service(pb::watch_server::WatchServer::new(watch::Watch(context.clone())))
-        .add_service(pb::lease_server::LeaseServer::new(lease::Lease(context.clone())))
-        .add_service(pb::auth_server::AuthServer::new(auth::Auth(context.clone())))
-        .add_service(pb::cluster_server::ClusterServer::new(cluster::Cluster(context.clone())))
-        .add_service(pb::maintenance_server::MaintenanceServer::new(maintenance::Maintenance(context.clone())));
-    routes.routes()
+    Port {
+        kv: KvServer::new(kv::Kv(context.clone())).max_decoding_message_size(max),
+        watch: WatchServer::new(watch::Watch(context.clone())),
+        lease: LeaseServer::new(lease::Lease(context.clone())),
+        auth: AuthServer::new(auth::Auth(context.clone())),
+        cluster: ClusterServer::new(cluster::Cluster(context.clone())),
+        maintenance: MaintenanceServer::new(maintenance::Maintenance(context.clone())),
+    }
 }

@@ -36,6 +36,7 @@ cases![
     pods::a_crashing_container_backs_off,
     pods::probes_decide_readiness_and_restarts,
     pods::static_pods_are_mirrored,
+    pods::a_runtime_class_names_a_handler,
     pods::a_node_refuses_what_it_cannot_run,
     pods::an_image_that_cannot_be_had_is_said_so,
     streams::logs_follow,

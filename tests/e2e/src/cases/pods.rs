@@ -35,6 +35,25 @@ spec:
     Ok(())
 }
 
+/// Not the class's name is what the runtime knows, but its handler's.
+pub fn a_runtime_class_names_a_handler(c: &Cluster) -> anyhow::Result<()> {
+    let class = |name: &str, handler: &str| {
+        format!("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: {name}}}\nhandler: {handler}\n")
+    };
+    c.apply(&class("plain", "runc"))?;
+    c.apply(&class("runc", "no-such-handler"))?;
+    let run = |name: &str, class: &str| {
+        let spec = format!("{{\"spec\":{{\"runtimeClassName\":\"{class}\"}}}}");
+        c.kubectl(&["run", name, "--image=busybox:1.36", "--overrides", &spec, "--", "sleep", "infinity"])
+    };
+    run("classed", "plain")?;
+    run("misled", "runc")?;
+    c.k("wait pod/classed --for=condition=Ready --timeout=60s")?;
+    eventually(PATIENCE, || contains(&c.k("describe pod misled")?, &["FailedCreatePodSandBox", "no-such-handler"]))?;
+    c.k("delete pod classed misled --now")?;
+    c.k("delete runtimeclass plain runc").map(drop)
+}
+
 pub fn a_host_path_is_read_through_a_port_forward(c: &Cluster) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     std::fs::write(dir.path().join("index.html"), "from the host\n")?;
