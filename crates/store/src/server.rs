@@ -26,8 +26,8 @@ use tonic::body::Body;
 
 use crate::gather::Gather;
 
-/// Handshakes under way; further connections wait in the kernel's queue.
-const MAX_HANDSHAKES: usize = 64;
+/// Those that come on top are let go at once.
+const MAX_CONNECTIONS: usize = 16_384;
 /// A peer that does not finish its handshake is let go after this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Every watch may be a stream of its own.
@@ -83,11 +83,8 @@ async fn accept(
     drain: CancellationToken,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
-    let slots = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
         let stream = tokio::select! {
             () = drain.cancelled() => return,
             accepted = listener.accept() => accepted,
@@ -97,10 +94,18 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            tracing::warn!(%peer, "rejected connection: there are too many");
+            continue;
+        };
         let (acceptor, routes, drain) = (acceptor.clone(), routes.clone(), drain.clone());
         open.spawn(async move {
-            let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor)).await;
-            drop(slot);
+            let _place = place;
+            let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor));
+            let shaken = tokio::select! {
+                () = drain.cancelled() => return,
+                shaken = shaking => shaken,
+            };
             match shaken {
                 Ok(Ok(connection)) => converse(connection, routes, drain).await,
                 Ok(Err(error)) => tracing::warn!(%peer, %error, "rejected connection"),

@@ -64,11 +64,20 @@ impl Steps {
             }
             Err(source) => {
                 eprintln!("{prefix} FAIL {name:<44} {seconds:>6.2} s");
-                show_logs(cluster, units);
+                show_logs(cluster, &to_blame(cluster, units));
                 Err(Failed { step: name.to_owned(), source }.into())
             }
         }
     }
+}
+
+/// Of the daemons that a step is about, those that have ended; else of all, those that have; else whatever it is about.
+fn to_blame(cluster: &Cluster, units: &[String]) -> Vec<String> {
+    let ended = |all: Vec<String>| -> Vec<String> {
+        all.into_iter().filter(|unit| unit::running(cluster, unit).is_none()).collect()
+    };
+    let candidates = [ended(units.to_vec()), ended(unit::recorded(cluster))];
+    candidates.into_iter().find(|found| !found.is_empty()).unwrap_or_else(|| units.to_vec())
 }
 
 fn show_logs(cluster: &Cluster, units: &[String]) {

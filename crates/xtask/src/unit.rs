@@ -84,6 +84,8 @@ impl Unit {
         };
         let mut command = Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::null()).stdout(out).stderr(err).current_dir("/");
+        // An error's backtrace would push its words out of the last lines of the log; a panic keeps its own.
+        command.env("RUST_LIB_BACKTRACE", "0");
         // SAFETY: only async-signal-safe system calls are made between fork and exec; nothing allocates.
         #[allow(unsafe_code)]
         unsafe {

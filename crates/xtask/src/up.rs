@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
-use crate::cluster::{APISERVER_PORT, Cluster, DNS_SERVICE_ADDRESS, Node, Store};
+use crate::cluster::{APISERVER_PORT, Cluster, DNS_SERVICE_ADDRESS, MAX_NODES, Node, Store};
 use crate::reservation::Reservations;
 use crate::steps::Steps;
 use crate::unit::Unit;
@@ -19,6 +19,8 @@ use crate::{bench, images, network, node_config, unit};
 const DAEMON_DEADLINE: Duration = Duration::from_secs(30);
 const READY_DEADLINE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(20);
+/// As containerd bounds it.
+const MAX_SOCKET_PATH: usize = 104;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -35,6 +37,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let bin = Binaries(std::env::current_exe()?.parent().context("the binary is in a directory")?.to_owned());
     std::fs::create_dir_all(&options.dir).with_context(|| format!("cannot create {}", options.dir.display()))?;
     let _lock = Cluster::lock(&options.dir)?;
+    check_length(&options.dir.canonicalize()?)?;
     let cluster = record(options)?;
     let all = expected(&bin, &cluster, options.registry);
     if all.iter().all(|u| unit::running(&cluster, &u.name).is_some()) && !options.bench {
@@ -67,11 +70,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     control_plane(&mut steps, &bin, &cluster)?;
     steps.step("apply roles and addons", &cluster, &["kube-apiserver".into()], || addons(options, &cluster))?;
     start_nodes(&mut steps, &bin, &cluster, &nodes, &runtimes)?;
+    let waited_for: Vec<String> = all.iter().map(|u| u.name.clone()).collect();
     let kubelets: Vec<String> =
         nodes.iter().flat_map(|n| [format!("{}.kubelet", n.name), format!("{}.kube-podnet", n.name)]).collect();
-    steps.step("wait for the nodes to be Ready", &cluster, &kubelets, || nodes_ready(&cluster, &nodes))?;
+    let wait = Wait { cluster: &cluster, units: &waited_for };
+    steps.step("wait for the nodes to be Ready", &cluster, &kubelets, || nodes_ready(&wait, &nodes))?;
     let dns = [String::from("kube-dns"), format!("{}.kube-proxy", nodes[0].name)];
-    steps.step("wait for DNS to answer", &cluster, &dns, || dns_answers(&cluster))?;
+    steps.step("wait for DNS to answer", &cluster, &dns, || dns_answers(&wait))?;
     // A daemon may have died long after its own step.
     let dead: Vec<String> = all.into_iter().map(|u| u.name).filter(|u| unit::running(&cluster, u).is_none()).collect();
     steps.step("see that every daemon is alive", &cluster, &dead, || match dead.as_slice() {
@@ -87,6 +92,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         bench::run(&cluster, steps.elapsed())?;
     }
     hints(&cluster);
+    Ok(())
+}
+
+/// Containerd's sockets lie below the directory, and the kernel bounds the length of a socket's path.
+fn check_length(dir: &Path) -> anyhow::Result<()> {
+    let longest = dir.join(format!("nodes/node-{MAX_NODES}/containerd/containerd.sock.ttrpc"));
+    let over = longest.as_os_str().len().saturating_sub(MAX_SOCKET_PATH);
+    if over > 0 {
+        bail!("--dir {}: the path is {over} characters too long for the sockets below it", dir.display());
+    }
     Ok(())
 }
 
@@ -185,7 +200,8 @@ fn start_nodes(
     nodes: &[Node],
     runtimes: &[Unit],
 ) -> anyhow::Result<()> {
-    let names: Vec<String> = nodes.iter().flat_map(|n| node_daemons(bin, cluster, n)).map(|u| u.name).collect();
+    let daemons = nodes.iter().flat_map(|n| node_daemons(bin, cluster, n)).map(|u| u.name);
+    let names: Vec<String> = runtimes.iter().map(|u| u.name.clone()).chain(daemons).collect();
     steps.step("start the nodes", cluster, &names, || {
         for (node, runtime) in nodes.iter().zip(runtimes) {
             let socket = node.dir.join("containerd/containerd.sock");
@@ -229,25 +245,37 @@ fn addons(options: &Options, cluster: &Cluster) -> anyhow::Result<()> {
     kubectl(cluster, &["apply", "-f", &filled.display().to_string()]).map(drop)
 }
 
-fn await_that(deadline: Duration, what: &str, mut check: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let started = Instant::now();
-    loop {
-        match check() {
-            Ok(true) => return Ok(()),
-            result if started.elapsed() > deadline => {
-                let why = result.err().map(|e| format!(": {e:#}")).unwrap_or_default();
-                bail!("{what} within {} s{why}", deadline.as_secs())
+/// What is waited for comes from daemons that must run meanwhile.
+struct Wait<'a> {
+    cluster: &'a Cluster,
+    units: &'a [String],
+}
+
+impl Wait<'_> {
+    fn until(&self, what: &str, mut check: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            let checked = check();
+            if matches!(checked, Ok(true)) {
+                return Ok(());
             }
-            _ => std::thread::sleep(POLL),
+            if let Some(unit) = self.units.iter().find(|unit| unit::running(self.cluster, unit).is_none()) {
+                bail!("{unit} ended");
+            }
+            if started.elapsed() > READY_DEADLINE {
+                let why = checked.err().map(|e| format!(": {e:#}")).unwrap_or_default();
+                bail!("{what} within {} s{why}", READY_DEADLINE.as_secs())
+            }
+            std::thread::sleep(POLL);
         }
     }
 }
 
-fn nodes_ready(cluster: &Cluster, nodes: &[Node]) -> anyhow::Result<()> {
+fn nodes_ready(wait: &Wait<'_>, nodes: &[Node]) -> anyhow::Result<()> {
     let path = "-o=jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type==\"Ready\")].status}={.spec.podCIDR} {end}";
     let mut pods = Vec::new();
-    await_that(READY_DEADLINE, "not every node was Ready", || {
-        let text = kubectl(cluster, &["get", "nodes", path])?;
+    wait.until("not every node was Ready", || {
+        let text = kubectl(wait.cluster, &["get", "nodes", path])?;
         let ready = |node: &Node| {
             let prefix = format!("{}=True=", node.name);
             text.split_whitespace().find_map(|word| word.strip_prefix(&prefix).map(ToOwned::to_owned))
@@ -259,10 +287,10 @@ fn nodes_ready(cluster: &Cluster, nodes: &[Node]) -> anyhow::Result<()> {
 }
 
 /// Asks the daemon itself, then the Service's address from within the first node.
-fn dns_answers(cluster: &Cluster) -> anyhow::Result<()> {
-    await_that(READY_DEADLINE, "DNS did not answer", || asks(SocketAddr::from((cluster.address(), 53))))?;
-    let node = cluster.node(1);
-    await_that(READY_DEADLINE, "DNS did not answer through its Service", || {
+fn dns_answers(wait: &Wait<'_>) -> anyhow::Result<()> {
+    wait.until("DNS did not answer", || asks(SocketAddr::from((wait.cluster.address(), 53))))?;
+    let node = wait.cluster.node(1);
+    wait.until("DNS did not answer through its Service", || {
         let netns = std::fs::File::open(Path::new("/run/netns").join(&node.netns))?;
         std::thread::spawn(move || {
             nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
@@ -290,11 +318,17 @@ fn asks(server: SocketAddr) -> anyhow::Result<bool> {
     Ok(answer[..length].windows(4).any(|window| window == address))
 }
 
+/// As a shell reads it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) }
+}
+
 fn hints(cluster: &Cluster) {
     let kubeconfig = cluster.kubeconfig();
     println!("kubeconfig: {}", kubeconfig.display());
     println!("try:");
-    println!("  export KUBECONFIG={}", kubeconfig.display());
+    println!("  export KUBECONFIG={}", quoted(&kubeconfig.display().to_string()));
     println!("  kubectl get nodes -o wide");
     println!("  kubectl create deployment web --image={} --replicas=3 --port=8080", images::WEB_IMAGE);
     println!("  kubectl expose deployment web && kubectl get pods,services,endpointslices -o wide");
@@ -311,4 +345,24 @@ pub fn resident_kib(pid: i32) -> anyhow::Result<u64> {
 pub fn show(program: &str, args: &[&str]) -> anyhow::Result<()> {
     let status = Command::new(program).args(args).status().with_context(|| format!("cannot run {program}"))?;
     if status.success() { Ok(()) } else { bail!("{program} {}: {status}", args.join(" ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_for_the_shell() {
+        let check = |path: &str, expected: &str| assert_eq!(quoted(path), expected);
+        check("/var/lib/coxswain/admin.conf", "/var/lib/coxswain/admin.conf");
+        check("/tmp/a b", "'/tmp/a b'");
+        check("/tmp/it's", r"'/tmp/it'\''s'");
+    }
+
+    #[test]
+    fn a_directory_leaves_room_for_sockets() {
+        assert!(check_length(Path::new("/var/lib/coxswain")).is_ok());
+        let long = format!("/tmp/{}", "x".repeat(80));
+        assert!(check_length(Path::new(&long)).is_err());
+    }
 }

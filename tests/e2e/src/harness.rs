@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::cluster::Cluster;
+use crate::leader_killer;
 
 /// A named test over the running cluster.
 #[derive(Clone, Copy, Debug)]
@@ -33,17 +34,18 @@ pub fn main(cases: &[Case]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut failures = Vec::new();
-    for case in &chosen {
-        let at = Instant::now();
-        match attempt(case, &cluster) {
-            Ok(()) => println!("test {} ... ok ({:.1} s)", case.name, at.elapsed().as_secs_f64()),
-            Err(why) => {
-                println!("test {} ... FAILED ({:.1} s)", case.name, at.elapsed().as_secs_f64());
-                failures.push((case.name, why));
-            }
+    let failures = std::thread::scope(|scope| {
+        let (running, stop) = std::sync::mpsc::channel();
+        let cluster = &cluster;
+        let killer =
+            leader_killer::interval().map(|every| scope.spawn(move || leader_killer::run(cluster, every, &stop)));
+        let failures = run(&chosen, cluster);
+        drop(running);
+        if let Some(killed) = killer.and_then(|killer| killer.join().ok()) {
+            println!("the store's leader was killed {killed} times");
         }
-    }
+        failures
+    });
     cluster.finish(failures.is_empty());
     for (name, why) in &failures {
         println!("\n---- {name} ----\n{why}");
@@ -56,6 +58,21 @@ pub fn main(cases: &[Case]) -> ExitCode {
         started.elapsed().as_secs_f64()
     );
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(cases: &[&Case], cluster: &Cluster) -> Vec<(&'static str, String)> {
+    let mut failures = Vec::new();
+    for case in cases {
+        let at = Instant::now();
+        match attempt(case, cluster) {
+            Ok(()) => println!("test {} ... ok ({:.1} s)", case.name, at.elapsed().as_secs_f64()),
+            Err(why) => {
+                println!("test {} ... FAILED ({:.1} s)", case.name, at.elapsed().as_secs_f64());
+                failures.push((case.name, why));
+            }
+        }
+    }
+    failures
 }
 
 /// A case that panics fails like one that returns an error: the cluster must still be taken down.

@@ -4,3 +4,4 @@ pub mod cases;
 pub mod cluster;
 pub mod harness;
 pub mod host;
+pub mod leader_killer;

@@ -14,6 +14,20 @@ async fn a_client_without_a_certificate_is_not_served() {
     assert!(client.get("key", None).await.is_err());
 }
 
+/// Whoever connects and says nothing holds up nobody but himself.
+#[tokio::test]
+async fn silent_connections_hold_up_nobody() {
+    const MANY: usize = 300;
+    let server = Server::start(&[]);
+    let silent: Vec<TcpStream> =
+        (0..MANY).map(|_| TcpStream::connect(("127.0.0.1", server.port)).expect("open")).collect();
+    // A silent one is let go after ten seconds; who had to wait for that would be too late.
+    let served = async { server.client().await.put("key", "", None).await };
+    let served = tokio::time::timeout(std::time::Duration::from_secs(8), served).await;
+    served.expect("in time").expect("a plain put");
+    drop(silent);
+}
+
 /// The server's certificate is replaced by one of another authority, which only a client that
 /// trusts that authority accepts. The connection that is open stays.
 #[tokio::test]

@@ -26,6 +26,25 @@ pub fn a_daemon_that_cannot_start_is_named(c: &Cluster) -> anyhow::Result<()> {
     let step = "FAIL start controllers and scheduler";
     contains(&failure, &[step, "kube-scheduler ended", "log/kube-scheduler.log", "Address already in use"])?;
     drop(taken);
+    c.xtask_up(&[])?;
+    // Nobody waits for the node to become Ready without its kubelet.
+    let pid = c.pid("node-1.kubelet")?.to_string();
+    let netns = Command::new("ip").args(["netns", "identify", &pid]).output()?;
+    let netns = String::from_utf8(netns.stdout)?.trim().to_owned();
+    c.kill("node-1.kubelet")?;
+    let listen = ["netns", "exec", &netns, "socat", "TCP-LISTEN:10250,reuseaddr", "EXEC:cat"];
+    let mut taken = Command::new("ip").args(listen).spawn()?;
+    let listens = || {
+        let sockets =
+            Command::new("ip").args(["netns", "exec", &netns, "cat", "/proc/net/tcp", "/proc/net/tcp6"]).output()?;
+        ensure!(String::from_utf8_lossy(&sockets.stdout).contains(":280A"), "socat does not listen");
+        Ok(())
+    };
+    let failure = eventually(PATIENCE, listens).and_then(|()| c.xtask_up(&[]).err().context("up did not notice"));
+    taken.kill()?;
+    taken.wait()?;
+    let words = ["node-1.kubelet ended", "log/node-1.kubelet.log", "Address already in use"];
+    contains(&format!("{:#}", failure?), &words)?;
     c.xtask_up(&[]).map(drop)
 }
 
