@@ -156,7 +156,7 @@ pub fn server_config(
         ClientAuth::None => builder.with_no_client_auth(),
         ClientAuth::Optional(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, false)?),
         ClientAuth::Required(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, true)?),
-        ClientAuth::Requested(trust) => builder.with_client_cert_verifier(Arc::new(trust::Requested(trust.clone()))),
+        ClientAuth::Requested(trust) => builder.with_client_cert_verifier(trust::requested(trust)),
     };
     let mut config = builder.with_cert_resolver(cert);
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();

@@ -69,7 +69,7 @@ async fn follow<V: ?Sized + Send + Sync + 'static>(trust: Weak<Reloading<V>>, mu
 
 /// Those whose clients a server believes.
 pub fn of_clients(ca: &Path, required: bool) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    Ok(Arc::new(Clients { trust: Reloading::load(ca, client_verifier)?, required }))
+    Ok(Arc::new(Clients { trust: Reloading::load(ca, client_verifier)?, required, judged_later: false }))
 }
 
 fn client_verifier(ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, Error> {
@@ -105,8 +105,8 @@ impl ClientTrust {
 pub struct Shown {
     trust: Arc<ClientTrust>,
     chain: Vec<CertificateDer<'static>>,
-    /// The answer for one generation of the authorities.
-    known: Mutex<Option<(u64, bool)>>,
+    /// The generation of the authorities that has believed it. A refusal is not kept: a certificate may become valid.
+    known: Mutex<Option<u64>>,
 }
 
 impl Shown {
@@ -124,12 +124,10 @@ impl Shown {
     pub fn is_believed(&self) -> bool {
         let generation = self.trust.generation();
         let mut known = self.known.lock();
-        let believed = match *known {
-            Some((of, believed)) if of == generation => believed,
-            _ => self.trust.believes(&self.chain),
-        };
-        *known = Some((generation, believed));
-        believed && self.certificate().is_some_and(is_valid_now)
+        if *known != Some(generation) {
+            *known = self.trust.believes(&self.chain).then_some(generation);
+        }
+        known.is_some() && self.certificate().is_some_and(is_valid_now)
     }
 }
 
@@ -137,49 +135,9 @@ fn is_valid_now(certificate: &CertificateDer<'_>) -> bool {
     x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, parsed)| parsed.validity().is_valid())
 }
 
-/// Takes any certificate whose key the client has.
-#[derive(Debug)]
-pub(crate) struct Requested(pub(crate) Arc<ClientTrust>);
-
-impl ClientCertVerifier for Requested {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.0.current.load().verify_tls12_signature(message, cert, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.0.current.load().verify_tls13_signature(message, cert, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.0.current.load().supported_verify_schemes()
-    }
+/// Takes any certificate whose key the client has; who is believed is asked later.
+pub(crate) fn requested(trust: &ClientTrust) -> Arc<dyn ClientCertVerifier> {
+    Arc::new(Clients { trust: trust.0.clone(), required: false, judged_later: true })
 }
 
 /// Those whose servers a client believes.
@@ -194,6 +152,7 @@ pub fn of_servers(ca: &Path) -> Result<Arc<dyn ServerCertVerifier>, Error> {
 struct Clients {
     trust: Arc<Reloading<dyn ClientCertVerifier>>,
     required: bool,
+    judged_later: bool,
 }
 
 impl ClientCertVerifier for Clients {
@@ -212,6 +171,9 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
+        if self.judged_later {
+            return Ok(ClientCertVerified::assertion());
+        }
         self.trust.current.load().verify_client_cert(end_entity, intermediates, now)
     }
 
