@@ -69,6 +69,10 @@ fn run(cases: &[&Case], cluster: &Cluster) -> Vec<(&'static str, String)> {
             Err(why) => {
                 println!("test {} ... FAILED ({:.1} s)", case.name, at.elapsed().as_secs_f64());
                 failures.push((case.name, why));
+                // A daemon it has killed must not fail the cases after it.
+                if let Err(error) = cluster.xtask_up(&[]) {
+                    println!("the cluster does not come back: {error:#}");
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `kill -9` of each daemon in turn: what should go on goes on, and everything comes back from its own state.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -44,8 +44,7 @@ pub fn a_deployment_serves_while_daemons_are_killed(c: &Cluster) -> anyhow::Resu
         c.xtask_up(&[]).with_context(|| format!("{daemon} does not come back"))?;
         traffic.more(2).with_context(|| format!("after {daemon} came back"))?;
     }
-    let failed = traffic.stop();
-    ensure!(failed == 0, "{failed} requests failed");
+    traffic.stop()?;
     eventually(PATIENCE, || {
         ensure!(
             c.k("get deployments,services,configmaps,secrets,namespaces -A -o name")? == objects,
@@ -72,26 +71,29 @@ fn containers(c: &Cluster) -> anyhow::Result<String> {
 struct Traffic {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
-    failed: Arc<AtomicUsize>,
+    /// What the requests that failed said.
+    failed: Arc<Mutex<Vec<String>>>,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Traffic {
+    /// Begins when the Service answers: the rules of a node follow the endpoints a moment later.
     fn start(c: &Cluster) -> anyhow::Result<Self> {
         let address = c.k("get service steady -o jsonpath={.spec.clusterIP}")?;
         let id = c.k("get pod witness -o jsonpath={.status.containerStatuses[0].containerID}")?;
         let node = c.k("get pod witness -o jsonpath={.spec.nodeName}")?;
         let pid = task_pid(c, &node, id.trim_start_matches("containerd://"))?;
-        let (stop, served, failed) =
-            (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let url = format!("http://{address}:8080/hostname");
+        eventually(PATIENCE, || request(pid, &url))?;
+        let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let failed = Arc::<Mutex<Vec<String>>>::default();
         let (s, ok, bad) = (stop.clone(), served.clone(), failed.clone());
         let thread = std::thread::spawn(move || {
-            let url = format!("http://{address}:8080/hostname");
             while !s.load(Ordering::Relaxed) {
-                let args = ["-t", &pid.to_string(), "-n", "timeout", "5", "busybox", "wget", "-q", "-O", "-", &url];
-                let output = std::process::Command::new("nsenter").args(args).output();
-                let counter = if output.is_ok_and(|o| o.status.success()) { &ok } else { &bad };
-                counter.fetch_add(1, Ordering::Relaxed);
+                match request(pid, &url) {
+                    Ok(()) => drop(ok.fetch_add(1, Ordering::Relaxed)),
+                    Err(error) => lock(&bad).push(format!("{error:#}")),
+                }
                 std::thread::park_timeout(Duration::from_millis(20));
             }
         });
@@ -102,18 +104,39 @@ impl Traffic {
     fn more(&self, requests: usize) -> anyhow::Result<()> {
         let goal = self.served.load(Ordering::Relaxed) + requests;
         eventually(PATIENCE, || {
-            ensure!(self.served.load(Ordering::Relaxed) >= goal, "the Service does not answer");
+            ensure!(
+                self.served.load(Ordering::Relaxed) >= goal,
+                "the Service does not answer: {:?}",
+                lock(&self.failed)
+            );
             Ok(())
         })?;
-        ensure!(self.failed.load(Ordering::Relaxed) == 0, "a request failed");
-        Ok(())
+        all_served(&self.failed)
     }
 
-    fn stop(self) -> usize {
+    fn stop(self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.thread.join();
-        self.failed.load(Ordering::Relaxed)
+        all_served(&self.failed)
     }
+}
+
+fn all_served(failed: &Mutex<Vec<String>>) -> anyhow::Result<()> {
+    let failed = lock(failed);
+    ensure!(failed.is_empty(), "requests failed: {failed:?}");
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One request from within the network namespace of the process.
+fn request(pid: i32, url: &str) -> anyhow::Result<()> {
+    let args = ["-t", &pid.to_string(), "-n", "timeout", "5", "busybox", "wget", "-q", "-O", "-", url];
+    let output = std::process::Command::new("nsenter").args(args).output()?;
+    ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 fn task_pid(c: &Cluster, node: &str, id: &str) -> anyhow::Result<i32> {
