@@ -142,7 +142,7 @@ fn checks(api: &Arc<Api>, started: &Arc<Checks>) {
 
 async fn watch_store(api: Arc<Api>, started: Arc<Checks>) {
     loop {
-        *started.store.lock() = api.store.revision().await.err().map(|e| e.to_string());
+        *started.store.lock() = api.store.probe().await.err().map(|e| e.to_string());
         tokio::select! {
             () = api.stop.cancelled() => return,
             () = tokio::time::sleep(STORE_CHECK) => {}

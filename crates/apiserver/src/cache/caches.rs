@@ -111,10 +111,7 @@ impl Caches {
             .try_send(tx)
             .map_err(|_| ApiError::too_many_requests("too many requests, please try again later", 1))?;
         let revision = rx.await.map_err(|_| ApiError::service_unavailable("the server is shutting down"))?;
-        let revision = revision.map_err(|e| {
-            tracing::warn!(error = %e, "reading the store's revision");
-            ApiError::internal(e)
-        })?;
+        let revision = revision.map_err(|error| ApiError::from(&*error))?;
         self.wait_for(revision).await?;
         Ok(revision)
     }

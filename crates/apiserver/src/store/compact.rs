@@ -7,7 +7,7 @@ use std::time::Duration;
 use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Store, timed, unsigned};
+use super::{Error, Store, persist, unsigned};
 
 const KEY: &str = "compact_rev_key";
 
@@ -31,11 +31,17 @@ pub async fn run(store: Store, interval: Duration, stop: CancellationToken) {
 
 /// Compacts to the revision seen one interval ago if nobody else has; returns what to pass next time.
 async fn compact(store: &Store, version: i64, revision: u64) -> Result<(i64, u64), Error> {
-    let txn = Txn::new()
-        .when([Compare::version(KEY, CompareOp::Equal, version)])
-        .and_then([TxnOp::put(KEY, revision.to_string(), None)])
-        .or_else([TxnOp::get(KEY, None)]);
-    let answer = timed(store.kv().txn(txn), Error::Write).await?;
+    let txn = || {
+        Txn::new()
+            .when([Compare::version(KEY, CompareOp::Equal, version)])
+            .and_then([TxnOp::put(KEY, revision.to_string(), None)])
+            .or_else([TxnOp::get(KEY, None)])
+    };
+    let answer = persist(Error::Write, |_| {
+        let (mut kv, txn) = (store.kv(), txn());
+        async move { kv.txn(txn).await }
+    })
+    .await?;
     let current = answer.header().map(|h| unsigned(h.revision())).ok_or(Error::Protocol)?;
     if !answer.succeeded() {
         let seen = answer.op_responses().into_iter().find_map(|op| match op {
@@ -45,7 +51,11 @@ async fn compact(store: &Store, version: i64, revision: u64) -> Result<(i64, u64
         return Ok((seen.unwrap_or(0), current));
     }
     if revision > 0 {
-        timed(store.kv().compact(super::signed(revision), None), Error::Write).await?;
+        persist(Error::Write, |_| {
+            let mut kv = store.kv();
+            async move { kv.compact(super::signed(revision), None).await }
+        })
+        .await?;
         tracing::debug!(revision, "compacted the store");
     }
     Ok((version + 1, current))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use etcd_client::Client;
 use tokio::sync::Mutex;
 
-use super::{Error, timed};
+use super::{Error, persist};
 
 const REUSE: Duration = Duration::from_secs(60);
 /// Revoking a lease deletes its keys in one transaction; this bounds it.
@@ -33,7 +33,12 @@ impl Leases {
             return Ok(lease.id);
         }
         let seconds = i64::try_from((ttl + REUSE).as_secs()).unwrap_or(i64::MAX);
-        let id = timed(client.lease_client().grant(seconds, None), Error::Lease).await?.id();
+        let id = persist(Error::Lease, |_| {
+            let mut leases = client.lease_client();
+            async move { leases.grant(seconds, None).await }
+        })
+        .await?
+        .id();
         *current = Some(Current { id, ttl, granted: Instant::now(), keys: 1 });
         Ok(id)
     }

@@ -5,17 +5,19 @@
 
 mod compact;
 mod lease;
+mod retry;
 mod watch;
 
 use std::time::Duration;
 
 use api::ApiError;
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KeyValue, PutOptions, TlsOptions,
-    Txn, TxnOp, TxnOpResponse,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, GetResponse, Identity, KeyValue, PutOptions,
+    TlsOptions, Txn, TxnOp, TxnOpResponse,
 };
 
 pub use compact::run as run_compactor;
+use retry::persist;
 pub use watch::{Change, Changes, WatchEnd};
 
 /// Larger than any page of `PAGE` objects of the largest size etcd takes in one request (1.5 MiB) that occurs in practice.
@@ -23,7 +25,8 @@ const MAX_MESSAGE: usize = 512 << 20;
 /// Keys fetched per range request when a whole prefix is read.
 const PAGE: i64 = 2000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of the question whether the store answers; upstream's.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 #[derive(Clone, Debug)]
@@ -57,9 +60,15 @@ pub enum Error {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&Error> for ApiError {
+    fn from(error: &Error) -> Self {
         use std::error::Error as _;
         tracing::warn!(%error, cause = error.source().map(ToString::to_string), "store request failed");
-        match &error {
+        match error {
             Error::Timeout => Self::timeout("request did not complete within the allotted timeout", 1),
             Error::Compacted => Self::expired(EXPIRED),
             _ => match error.source() {
@@ -143,23 +152,36 @@ impl Store {
 
     /// The newest committed revision, by a linearizable read.
     pub async fn revision(&self) -> Result<u64, Error> {
-        let key = format!("{}/\0revision", self.prefix);
-        let options = GetOptions::new().with_count_only();
-        let answer = timed(self.kv().get(key, Some(options)), Error::Read).await?;
+        let answer = persist(Error::Read, |_| self.ask_revision()).await?;
         answer.header().map(|h| unsigned(h.revision())).ok_or(Error::Protocol)
     }
 
+    /// Whether the store answers, at the first try.
+    pub async fn probe(&self) -> Result<(), Error> {
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, self.ask_revision()).await.map_err(|_| Error::Timeout)?;
+        answer.map(drop).map_err(Error::Read)
+    }
+
+    async fn ask_revision(&self) -> Result<GetResponse, etcd_client::Error> {
+        let key = format!("{}/\0revision", self.prefix);
+        self.kv().get(key, Some(GetOptions::new().with_count_only())).await
+    }
+
     pub async fn get(&self, key: &str) -> Result<(Option<Stored>, u64), Error> {
-        let mut answer = timed(self.kv().get(key, None), Error::Read).await?;
+        let mut answer = persist(Error::Read, |_| self.range(key, None)).await?;
         let revision = answer.header().map(|h| unsigned(h.revision())).ok_or(Error::Protocol)?;
         Ok((answer.take_kvs().pop().map(stored), revision))
+    }
+
+    async fn range(&self, key: &str, options: Option<GetOptions>) -> Result<GetResponse, etcd_client::Error> {
+        self.kv().get(key, options).await
     }
 
     /// One page of the keys in `[start, prefix's end)`, at a revision (0: now).
     pub async fn page(&self, prefix: &str, start: &str, revision: u64, limit: i64) -> Result<Page, Error> {
         let options =
             GetOptions::new().with_range(prefix_end(prefix)).with_limit(limit).with_revision(signed(revision));
-        let mut answer = timed(self.kv().get(start, Some(options)), read_error).await?;
+        let mut answer = persist(read_error, |_| self.range(start, Some(options.clone()))).await?;
         let seen = answer.header().map(|h| unsigned(h.revision())).ok_or(Error::Protocol)?;
         let (more, count) = (answer.more(), unsigned(answer.count()));
         let items = answer.take_kvs().into_iter().map(stored).collect();
@@ -190,23 +212,25 @@ impl Store {
     }
 
     pub async fn delete(&self, key: &str, at: u64) -> Result<Written, Error> {
-        self.swap(key, at, TxnOp::delete(key, None)).await
+        self.swap(Swap { key, at, value: None, lease: 0 }).await
     }
 
     async fn put_if(&self, key: &str, at: u64, value: &[u8], ttl: Option<Duration>) -> Result<Written, Error> {
-        let mut options = PutOptions::new();
-        if let Some(ttl) = ttl {
-            options = options.with_lease(self.leases.get(&self.client, ttl).await?);
-        }
-        self.swap(key, at, TxnOp::put(key, value, Some(options))).await
+        let lease = match ttl {
+            Some(ttl) => self.leases.get(&self.client, ttl).await?,
+            None => 0,
+        };
+        self.swap(Swap { key, at, value: Some(value), lease }).await
     }
 
-    async fn swap(&self, key: &str, at: u64, op: TxnOp) -> Result<Written, Error> {
-        let txn = Txn::new()
-            .when([Compare::mod_revision(key, CompareOp::Equal, signed(at))])
-            .and_then([op])
-            .or_else([TxnOp::get(key, None)]);
-        let answer = timed(self.kv().txn(txn), Error::Write).await?;
+    async fn swap(&self, swap: Swap<'_>) -> Result<Written, Error> {
+        let mut tries = 0;
+        let answer = persist(Error::Write, |attempt| {
+            tries = attempt + 1;
+            let (mut kv, txn) = (self.kv(), swap.txn());
+            async move { kv.txn(txn).await }
+        });
+        let answer = answer.await?;
         let revision = answer.header().map(|h| unsigned(h.revision())).ok_or(Error::Protocol)?;
         if answer.succeeded() {
             return Ok(Written::At(revision));
@@ -215,7 +239,7 @@ impl Store {
             TxnOpResponse::Get(mut get) => get.take_kvs().pop().map(stored),
             _ => None,
         });
-        Ok(Written::Clash(current))
+        Ok(if tries > 1 { swap.settle(current, revision) } else { Written::Clash(current) })
     }
 
     /// Everything under the prefix from `revision` on.
@@ -224,11 +248,36 @@ impl Store {
     }
 }
 
-async fn timed<T>(
-    call: impl Future<Output = Result<T, etcd_client::Error>>,
-    wrap: fn(etcd_client::Error) -> Error,
-) -> Result<T, Error> {
-    tokio::time::timeout(REQUEST_TIMEOUT, call).await.map_err(|_| Error::Timeout)?.map_err(wrap)
+/// A write of one key, if it is as it was at revision `at`.
+struct Swap<'a> {
+    key: &'a str,
+    at: u64,
+    /// None deletes.
+    value: Option<&'a [u8]>,
+    lease: i64,
+}
+
+impl Swap<'_> {
+    fn txn(&self) -> Txn {
+        let op = match self.value {
+            Some(value) => TxnOp::put(self.key, value, Some(PutOptions::new().with_lease(self.lease))),
+            None => TxnOp::delete(self.key, None),
+        };
+        Txn::new()
+            .when([Compare::mod_revision(self.key, CompareOp::Equal, signed(self.at))])
+            .and_then([op])
+            .or_else([TxnOp::get(self.key, None)])
+    }
+
+    /// What a refusal means after a try whose answer was not heard: that try has gone through if the key is as this
+    /// write leaves it. Somebody else may have written the very same, which then comes to the same.
+    fn settle(&self, current: Option<Stored>, revision: u64) -> Written {
+        match (&current, self.value) {
+            (Some(stored), Some(value)) if stored.value == value => Written::At(stored.revision),
+            (None, None) => Written::At(revision),
+            _ => Written::Clash(current),
+        }
+    }
 }
 
 fn read_error(error: etcd_client::Error) -> Error {
@@ -268,7 +317,19 @@ fn signed(revision: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::prefix_end;
+    use super::{Stored, Swap, Written, prefix_end};
+
+    #[test]
+    fn a_write_that_was_not_heard_of_is_known_by_what_it_has_left() {
+        let there = |value: &str| Some(Stored { key: "k".into(), value: value.into(), revision: 7 });
+        let put = Swap { key: "k", at: 5, value: Some(b"new"), lease: 0 };
+        assert!(matches!(put.settle(there("new"), 9), Written::At(7)));
+        assert!(matches!(put.settle(there("other"), 9), Written::Clash(Some(_))));
+        assert!(matches!(put.settle(None, 9), Written::Clash(None)));
+        let delete = Swap { value: None, ..put };
+        assert!(matches!(delete.settle(None, 9), Written::At(9)));
+        assert!(matches!(delete.settle(there("new"), 9), Written::Clash(Some(_))));
+    }
 
     #[test]
     fn the_end_of_a_prefix() {
