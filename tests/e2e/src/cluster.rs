@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::sys::signal::Signal;
+use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 
 use crate::host::Snapshot;
 
@@ -22,6 +23,7 @@ pub struct Cluster {
     bin: PathBuf,
     root: PathBuf,
     before: Snapshot,
+    changing: ReentrantMutex<()>,
 }
 
 impl Cluster {
@@ -33,7 +35,7 @@ impl Cluster {
             _ => target.join("release"),
         };
         let dir = tempfile::Builder::new().prefix("coxswain-e2e.").tempdir().context("temp dir")?;
-        let cluster = Self { dir, bin, root, before: Snapshot::take()? };
+        let cluster = Self { dir, bin, root, before: Snapshot::take()?, changing: ReentrantMutex::new(()) };
         cluster.xtask_up(&[])?;
         Ok(cluster)
     }
@@ -65,7 +67,13 @@ impl Cluster {
         self.xtask(&all)
     }
 
+    /// Keeps `up` and `down` of others out for as long as it is held.
+    pub fn alone(&self) -> ReentrantMutexGuard<'_, ()> {
+        self.changing.lock()
+    }
+
     pub fn xtask(&self, args: &[&str]) -> anyhow::Result<String> {
+        let _alone = self.alone();
         let output =
             Command::new(self.bin.join("xtask")).args(args).output().context("xtask is not built: run hack/test")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

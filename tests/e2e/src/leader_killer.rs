@@ -32,6 +32,7 @@ fn kill(cluster: &Cluster) -> anyhow::Result<()> {
     let names = members.filter_map(|e| Some(e.file_name().to_str()?.strip_suffix(".pid")?.to_owned()));
     let mut stores = names.filter(|name| name.starts_with("kube-store"));
     let leader = stores.find(|name| leads(cluster, name).unwrap_or(false)).context("nobody leads")?;
+    let _alone = cluster.alone();
     cluster.kill(&leader)?;
     cluster.xtask_up(&[]).map(drop)
 }
