@@ -44,10 +44,16 @@ impl Pods {
             return self.apply_mirror(ctx, pod, deleted);
         }
         match self.get(spec::uid(pod)) {
-            Some(entry) => entry.update(|desired| {
-                desired.pod = pod.clone();
-                desired.removed |= deleted;
-            }),
+            Some(entry) => {
+                let old = entry.desired().pod;
+                entry.update(|desired| {
+                    desired.pod = pod.clone();
+                    desired.removed |= deleted;
+                });
+                if volumes::follow(&old, pod) {
+                    self.mark(&entry);
+                }
+            }
             None if deleted => {}
             None => self.start(ctx, pod.clone()),
         }
@@ -164,10 +170,14 @@ impl Pods {
     pub fn mark_stale(&self, changed: &Reference) {
         for entry in self.all() {
             if volumes::references(&entry.desired().pod).contains(changed) {
-                self.table.lock().stale.insert(entry.uid.clone());
-                entry.wake();
+                self.mark(&entry);
             }
         }
+    }
+
+    fn mark(&self, entry: &Entry) {
+        self.table.lock().stale.insert(entry.uid.clone());
+        entry.wake();
     }
 
     /// Changes were missed: every pod looks.

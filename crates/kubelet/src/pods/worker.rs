@@ -30,6 +30,8 @@ use crate::volumes;
 const NOTES: usize = 32;
 /// After the runtime did not answer.
 const RUNTIME_RETRY: Duration = Duration::from_secs(1);
+/// After a volume could not be brought up to date.
+const REFRESH_RETRY: Duration = Duration::from_secs(5);
 /// After the API server did not take the deletion, or something would not go away.
 const FINISH_RETRY: Duration = Duration::from_secs(1);
 
@@ -60,6 +62,8 @@ pub struct Worker {
     notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
     volumes: Option<volumes::Volumes>,
     refreshing: bool,
+    /// When to try again what could not be brought up to date.
+    refresh_again: Option<Timestamp>,
     states: watch::Sender<Option<PodStatus>>,
     published_to: Option<String>,
     /// Why this node would not take the pod.
@@ -96,6 +100,7 @@ impl Worker {
             notes: mpsc::channel(NOTES),
             volumes: None,
             refreshing: false,
+            refresh_again: None,
             states,
             published_to: None,
             rejected: None,
@@ -167,9 +172,7 @@ impl Worker {
                     Err(message) => {
                         let pod = self.entry.desired().pod;
                         self.ctx.events.pod(&pod, Type::Warning, "FailedMount", &message);
-                        if let Some(volumes) = &mut self.volumes {
-                            volumes.refresh_at = Some(Timestamp::now() + RUNTIME_RETRY * 5);
-                        }
+                        self.refresh_again = Some(Timestamp::now() + REFRESH_RETRY);
                     }
                 }
             }
@@ -214,8 +217,7 @@ impl Worker {
         if matches!(stage, Stage::Run) {
             self.refresh_volumes(&pod, &runtime, now);
         }
-        let refresh = self.volumes.as_ref().and_then(|v| v.refresh_at).filter(|_| !self.refreshing);
-        Next::At([plan.wake_at, refresh].into_iter().flatten().min())
+        Next::At([plan.wake_at, self.refresh_at()].into_iter().flatten().min())
     }
 
     fn stage(&mut self, pod: &Pod, runtime: &PodRuntime, now: Timestamp) -> Stage {
@@ -397,14 +399,21 @@ impl Worker {
 
     /// Volumes made of API objects follow those; so they must after a restart of the kubelet.
     fn refresh_volumes(&mut self, pod: &Arc<Pod>, runtime: &PodRuntime, now: Timestamp) {
+        // Whatever is under way may have read what was before: the mark stays until the end of that.
+        if self.refreshing || self.memory.busy {
+            return;
+        }
+        let marked = self.pods.take_stale(&self.entry.uid);
+        let due = self.refresh_at().is_some_and(|at| at <= now);
         let stale = match &self.volumes {
-            Some(volumes) => volumes.refresh_at.is_some_and(|at| at <= now) || self.pods.take_stale(&self.entry.uid),
-            None => runtime.any_running() && !self.memory.busy,
+            Some(_) => marked || due,
+            None => runtime.any_running() && (due || self.refresh_again.is_none()),
         };
-        if !stale || self.refreshing || self.memory.busy {
+        if !stale {
             return;
         }
         self.refreshing = true;
+        self.refresh_again = None;
         let (ctx, pod) = (self.ctx.clone(), pod.clone());
         let ips = pod.status.as_ref().and_then(|s| s.pod_ips.clone()).unwrap_or_default();
         let ips: Vec<String> = ips.into_iter().map(|ip| ip.ip).collect();
@@ -412,6 +421,12 @@ impl Worker {
             let facts = config::facts(&ctx, &ips);
             Done::Refreshed(volumes::setup(&ctx, &pod, &facts).await)
         });
+    }
+
+    /// The end of what is under way wakes the worker by itself.
+    fn refresh_at(&self) -> Option<Timestamp> {
+        let next = self.refresh_again.or_else(|| self.volumes.as_ref().and_then(|v| v.refresh_at));
+        next.filter(|_| !self.refreshing && !self.memory.busy)
     }
 
     /// Nothing runs any more. Resources go; the pod itself only when its source wants it gone.

@@ -101,6 +101,17 @@ pub fn references(pod: &Pod) -> Vec<Reference> {
     all
 }
 
+/// Whether a change of the pod itself makes its volumes stale: files of the downward API follow what can change.
+pub fn follow(old: &Pod, new: &Pod) -> bool {
+    let (was, is) = (&old.metadata, &new.metadata);
+    let changed = was.labels != is.labels || was.annotations != is.annotations;
+    changed
+        && list(new)
+            .iter()
+            .filter_map(projection::of)
+            .any(|projection| projection.sources.iter().any(|source| source.downward_api.is_some()))
+}
+
 /// Unmounts and removes a pod's directory. What is mounted below is unmounted first, and if that
 /// fails nothing is deleted: another file system could be behind it.
 pub fn remove_pod_dir(dir: &Path) -> std::io::Result<()> {

@@ -32,6 +32,7 @@ cases![
     pods::two_containers_share_an_empty_dir,
     pods::a_host_path_is_read_through_a_port_forward,
     pods::configuration_reaches_the_container,
+    pods::configuration_changed_during_a_start_arrives,
     pods::init_containers_run_first_and_in_order,
     pods::a_crashing_container_backs_off,
     pods::probes_decide_readiness_and_restarts,

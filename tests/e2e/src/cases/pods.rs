@@ -140,10 +140,54 @@ spec:
     )?;
     contains(&token, &["default", "eyJ"])?;
     c.kubectl(&["patch", "configmap", "settings", "-p", r#"{"data":{"file.txt":"second"}}"#])?;
-    eventually(PATIENCE * 2, || contains(&sh("cat /settings/file.txt")?, &["second"]))?;
+    eventually(PATIENCE, || contains(&sh("cat /settings/file.txt")?, &["second"]))?;
+    c.k("label pod configured tier=two --overwrite")?;
+    eventually(PATIENCE, || contains(&sh("cat /about/labels")?, &["tier=\"two\""]))?;
     c.k("delete pod configured --now")?;
     c.k("delete configmap/settings secret/keys")?;
     Ok(())
+}
+
+/// What is changed while the containers start, their volumes made already, is not lost.
+pub fn configuration_changed_during_a_start_arrives(c: &Cluster) -> anyhow::Result<()> {
+    c.k("create configmap early --from-literal=k=v1")?;
+    c.apply(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: slow}
+spec:
+  terminationGracePeriodSeconds: 0
+  volumes: [{name: early, configMap: {name: early}}]
+  containers:
+  - name: shell
+    image: busybox:1.36
+    command: [sleep, infinity]
+    lifecycle: {postStart: {exec: {command: [sh, -c, 'while [ ! -e /go ]; do sleep 0.1; done']}}}
+    volumeMounts: [{name: early, mountPath: /early}]
+",
+    )?;
+    let sh = |script: &str| c.kubectl(&["exec", "slow", "--", "sh", "-c", script]);
+    eventually(PATIENCE, || contains(&sh("cat /early/k")?, &["v1"]))?;
+    c.kubectl(&["patch", "configmap", "early", "-p", r#"{"data":{"k":"v2"}}"#])?;
+    // Until the kubelet has seen it: a pod of its own would mount it now.
+    let node = c.k("get pod slow -o jsonpath={.spec.nodeName}")?;
+    c.apply(&format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: sees}}
+spec:
+  nodeName: {node}
+  restartPolicy: Never
+  volumes: [{{name: early, configMap: {{name: early}}}}]
+  containers: [{{name: shell, image: 'busybox:1.36', command: [grep, v2, /early/k], volumeMounts: [{{name: early, mountPath: /early}}]}}]
+"
+    ))?;
+    c.await_json("pod sees", "{.status.phase}", "Succeeded")?;
+    sh("touch /go")?;
+    c.k("wait pod/slow --for=condition=Ready --timeout=60s")?;
+    eventually(PATIENCE, || contains(&sh("cat /early/k")?, &["v2"]))?;
+    c.k("delete pod slow sees --now")?;
+    c.k("delete configmap early").map(drop)
 }
 
 pub fn init_containers_run_first_and_in_order(c: &Cluster) -> anyhow::Result<()> {
