@@ -23,7 +23,8 @@ pub struct Memory {
     pub killing: BTreeSet<String>,
     /// A sandbox or containers are being started.
     pub busy: bool,
-    /// The containers whose turn has come in the job under way: their back-off is over.
+    /// The containers whose turn has come in the job under way: their back-off is over. One that runs already is in
+    /// its postStart hook, and counts as running when that is through.
     pub launching: BTreeSet<String>,
     /// No job before this instant: the last one failed as a whole (volumes, network).
     pub retry_at: Option<Timestamp>,

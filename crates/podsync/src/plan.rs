@@ -339,9 +339,10 @@ fn init_containers(input: &Input, plan: &mut Plan, sandbox: &Sandbox) -> Initial
     Initialized { starts, done: true, failed: false }
 }
 
-/// Running, and past its startup probe if it has one.
+/// Running, past its postStart hook, and past its startup probe if it has one.
 pub(crate) fn is_started(input: &Input, spec: &Spec, container: &Container) -> bool {
     container.is_running()
+        && !input.memory.launching.contains(&spec.name)
         && (spec.startup_probe.is_none()
             || input.probes.get(&container.id).is_some_and(|p| p.startup == Some(Outcome::Success)))
 }

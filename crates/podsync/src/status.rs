@@ -154,14 +154,17 @@ impl View<'_> {
             previous.filter_map(|c| Some(terminated(c, c.exit()?))).next()
         };
         // What was collected meanwhile lives on in the last report.
+        let launching = self.input.memory.launching.contains(&spec.name);
         let remembered = || old.and_then(|s| s.last_state.clone()).filter(|s| s.terminated.is_some());
         let (state, last_state) = match &container.state {
-            State::Running { started_at } => (running(*started_at), before(&container.id).or_else(remembered)),
+            State::Running { started_at } if !launching => {
+                (running(*started_at), before(&container.id).or_else(remembered))
+            }
             State::Exited(exit) => match self.wait_reason(spec, false) {
                 Some(reason) if self.will_restart(spec, exit) => (waiting(reason), Some(terminated(container, exit))),
                 _ => (terminated(container, exit), before(&container.id).or_else(remembered)),
             },
-            State::Created | State::Unknown => (self.waiting(spec), before(&container.id).or_else(remembered)),
+            _ => (self.waiting(spec), before(&container.id).or_else(remembered)),
         };
         ContainerStatus {
             name: spec.name.clone(),

@@ -73,6 +73,9 @@ fn phases_states_and_conditions() {
     let mut crashing = case(one("Always"), vec![exited("a", 1, 1, 95), exited("a", 0, 1, 40)]);
     crashing.memory.crashes.next("a", at(80), at(90));
     check(crashing, "Running; a=CrashLoopBackOff<1; Ready ContainersReady");
+    let mut hooked = case(one("Always"), vec![running("a", 1), exited("a", 0, 3, 50)]);
+    hooked.memory.launching.insert("a".into());
+    check(hooked, "Running; a=ContainerCreating<3; Ready ContainersReady");
     let mut unpullable = case(one("Always"), vec![]);
     unpullable.memory.failures.insert("a".into(), Reason::new("ErrImagePull", "x"));
     check(unpullable, "Pending; a=ErrImagePull; Ready ContainersReady");

@@ -22,6 +22,9 @@ use crate::volumes::{self, Volumes};
 pub enum Note {
     Volumes(Volumes),
     Launching(Start),
+    /// It runs, and its postStart hook, if it has one, is to come.
+    Running,
+    /// It runs, and its hook is through.
     Started(String),
     Failed(String, Reason),
     /// Nothing could be started at all.
@@ -163,6 +166,7 @@ impl Launch<'_> {
         let started = ctx.cri.start_container(StartContainerRequest { container_id: id.clone() }).await;
         started.map_err(|e| self.fail("RunContainerError", e.message()))?;
         self.event(Type::Normal, "Started", &format!("Started container {}", self.container.name));
+        self.starter.note(Note::Running).await;
         self.post_start(&id).await
     }
 

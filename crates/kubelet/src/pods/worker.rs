@@ -149,6 +149,8 @@ impl Worker {
                 self.told.remove(&start.name);
                 self.memory.record_start(&start, now);
             }
+            // Clients find it from now on, its hook may take long.
+            Note::Running => {}
             Note::Started(name) => self.memory.record_started(&name),
             Note::Failed(name, reason) => self.memory.record_failure(&name, reason, now),
             Note::Blocked => self.memory.record_job_failure(now),
@@ -209,7 +211,7 @@ impl Worker {
         };
         self.entry.set_view(View { runtime: runtime.clone(), status: Some(status.clone()) });
         self.publish(&status);
-        self.probes.sync(&pod, &runtime, matches!(stage, Stage::Run));
+        self.probes.sync(&pod, &runtime, &self.memory.launching, matches!(stage, Stage::Run));
         self.act(&pod, &stage, &runtime, &mut plan).await;
         if plan.finished && self.tasks.is_empty() {
             return self.finish(&pod, &runtime, &status).await;

@@ -3,7 +3,7 @@
 pub mod grpc;
 pub mod http;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ impl Manager {
     }
 
     /// Probes exactly what runs. A pod that is ending is only asked whether it is still ready.
-    pub fn sync(&mut self, pod: &Arc<Pod>, runtime: &PodRuntime, alive: bool) {
+    /// What is in its postStart hook is not asked anything yet.
+    pub fn sync(&mut self, pod: &Arc<Pod>, runtime: &PodRuntime, launching: &BTreeSet<String>, alive: bool) {
         let ids: Vec<&String> = runtime.containers.iter().filter(|c| c.is_running()).map(|c| &c.id).collect();
         self.running.retain(|(id, kind), task| {
             let keep = ids.contains(&id) && (alive || *kind == Kind::Readiness) && !task.is_finished();
@@ -56,7 +57,7 @@ impl Manager {
         if !alive {
             return;
         }
-        for instance in &runtime.containers {
+        for instance in runtime.containers.iter().filter(|c| !launching.contains(&c.name)) {
             let State::Running { started_at } = instance.state else { continue };
             let Some(container) = spec::container(pod, &instance.name) else { continue };
             for kind in [Kind::Startup, Kind::Readiness, Kind::Liveness] {

@@ -169,6 +169,8 @@ spec:
     let sh = |script: &str| c.kubectl(&["exec", "slow", "--", "sh", "-c", script]);
     eventually(PATIENCE, || contains(&sh("cat /early/k")?, &["v1"]))?;
     c.kubectl(&["patch", "configmap", "early", "-p", r#"{"data":{"k":"v2"}}"#])?;
+    let waits = c.k("get pod slow -o jsonpath={.status.containerStatuses[0].state.waiting.reason}")?;
+    ensure!(waits == "ContainerCreating", "a container is not running before its hook is through: {waits:?}");
     // Until the kubelet has seen it: a pod of its own would mount it now.
     let node = c.k("get pod slow -o jsonpath={.spec.nodeName}")?;
     c.apply(&format!(
