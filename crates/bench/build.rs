@@ -1,4 +1,4 @@
-//! Compiles the client side of etcd's wire format from `proto/`.
+//! Compiles etcd's messages from `proto/`.
 
 const PROTOS: [&str; 2] = ["etcd/api/mvccpb/kv.proto", "etcd/api/etcdserverpb/rpc.proto"];
 const ROOT: &str = "../../proto";
@@ -8,6 +8,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={ROOT}/{proto}");
     }
     let descriptors = protox::compile(PROTOS, [ROOT])?;
-    tonic_prost_build::configure().build_server(false).build_transport(false).bytes(".").compile_fds(descriptors)?;
+    prost_build::Config::new().bytes(["."]).compile_fds(descriptors)?;
     Ok(())
 }

@@ -119,7 +119,7 @@ impl Cluster {
 async fn serves(address: SocketAddr, tls: Option<&Certificates>) -> Result<()> {
     let environment = Environment::open(&[address], tls.map(|t| t.client.clone()), 1).await?;
     let range = RangeRequest { key: "/".into(), ..RangeRequest::default() };
-    tokio::time::timeout(START_DEADLINE, environment.kv(0).range(range)).await??;
+    tokio::time::timeout(START_DEADLINE, environment.connection(0).range(&range)).await??;
     Ok(())
 }
 

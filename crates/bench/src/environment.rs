@@ -5,13 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
-use http::Uri;
 use rustls::ClientConfig;
 
 use crate::connection::Connection;
-use crate::pb::etcdserverpb::kv_client::KvClient;
-use crate::pb::etcdserverpb::lease_client::LeaseClient;
-use crate::pb::etcdserverpb::watch_client::WatchClient;
 use crate::pb::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op};
 
 /// Clients on one connection, as many watches and requests of a daemon share one.
@@ -24,7 +20,6 @@ const KEYS_PER_TXN: usize = 100;
 #[derive(Debug, Clone)]
 pub struct Environment {
     connections: Arc<[Connection]>,
-    origin: Uri,
 }
 
 impl Environment {
@@ -33,25 +28,11 @@ impl Environment {
         let count = connections(clients, addresses.len());
         let opening = (0..count).map(|n| Connection::open(addresses[n % addresses.len()], tls.clone()));
         let opened: Vec<Connection> = stream::iter(opening).buffered(CONCURRENCY).try_collect().await?;
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let origin = Uri::builder().scheme(scheme).authority("localhost").path_and_query("/").build()?;
-        Ok(Environment { connections: opened.into(), origin })
+        Ok(Environment { connections: opened.into() })
     }
 
-    fn connection(&self, client: usize) -> Connection {
+    pub fn connection(&self, client: usize) -> Connection {
         self.connections[client % self.connections.len()].clone()
-    }
-
-    pub fn kv(&self, client: usize) -> KvClient<Connection> {
-        KvClient::with_origin(self.connection(client), self.origin.clone())
-    }
-
-    pub fn lease(&self, client: usize) -> LeaseClient<Connection> {
-        LeaseClient::with_origin(self.connection(client), self.origin.clone())
-    }
-
-    pub fn watch(&self, client: usize) -> WatchClient<Connection> {
-        WatchClient::with_origin(self.connection(client), self.origin.clone())
     }
 
     /// Writes keys before anything is measured, many in a transaction.
@@ -59,12 +40,11 @@ impl Environment {
         let txns = puts.chunks(KEYS_PER_TXN).enumerate().map(|(n, puts)| {
             let op = |put: &PutRequest| RequestOp { request: Some(request_op::Request::RequestPut(put.clone())) };
             let txn = TxnRequest { success: puts.iter().map(op).collect(), ..TxnRequest::default() };
-            let mut kv = self.kv(n);
-            async move { kv.txn(txn).await }
+            let store = self.connection(n);
+            async move { store.txn(&txn).await.map(drop) }
         });
         let writing: Vec<_> = txns.collect();
-        stream::iter(writing).buffer_unordered(CONCURRENCY).try_for_each(|_| async { Ok(()) }).await?;
-        Ok(())
+        stream::iter(writing).buffer_unordered(CONCURRENCY).try_collect().await
     }
 }
 

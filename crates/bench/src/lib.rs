@@ -5,10 +5,11 @@
 //!   code and the same number of connections.
 //! - Never both under load at once: rounds alternate, and a round begins when the processes of
 //!   both sides are at rest.
-//! - The client is kept thin, one HTTP/2 connection without a balancer or a queue in front, and
+//! - The client is kept thin, gRPC on a bare HTTP/2 connection, and
 //!   what it takes of the processor is part of the report.
 //! - Every process and every file is gone when the run ends, however it ends.
 
+mod calls;
 mod certificates;
 mod chart;
 mod cluster;

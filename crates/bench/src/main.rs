@@ -3,6 +3,9 @@
 use bench::flags::Flags;
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// As many as the machines this is meant for have cores; more would only take from the servers.
 const WORKER_THREADS: usize = 2;
 

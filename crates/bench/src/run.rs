@@ -234,10 +234,10 @@ impl Loaded {
 
     /// As an API server has it done every few minutes; outside the measured time.
     async fn compact(&self) -> Result<()> {
-        let mut kv = self.environment.kv(0);
+        let store = self.environment.connection(0);
         let range = RangeRequest { key: "/".into(), ..RangeRequest::default() };
-        let header = kv.range(range).await?.into_inner().header.context("an answer without a header")?;
-        kv.compact(CompactionRequest { revision: header.revision, physical: false }).await?;
+        let header = store.range(&range).await?.header.context("an answer without a header")?;
+        store.compact(&CompactionRequest { revision: header.revision, physical: false }).await?;
         Ok(())
     }
 
@@ -245,10 +245,10 @@ impl Loaded {
     /// writes before the last commit, as large as it ever was; after ten thousand keys written at
     /// once that is most of a read. It shrinks with a commit that writes no key: that of a lease.
     async fn settle(&self) -> Result<()> {
-        let mut lease = self.environment.lease(0);
+        let store = self.environment.connection(0);
         for _ in 0..2 {
-            let granted = lease.lease_grant(LeaseGrantRequest { ttl: SETTLE_TTL_SECONDS, id: 0 }).await?;
-            lease.lease_revoke(LeaseRevokeRequest { id: granted.into_inner().id }).await?;
+            let granted = store.grant(&LeaseGrantRequest { ttl: SETTLE_TTL_SECONDS, id: 0 }).await?;
+            store.revoke(&LeaseRevokeRequest { id: granted.id }).await?;
             tokio::time::sleep(2 * COMMIT_INTERVAL).await;
         }
         Ok(())

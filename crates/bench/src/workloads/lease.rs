@@ -2,11 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
 use super::{Client, Clients};
+use crate::connection::Call;
 use crate::environment::{CONCURRENCY, Environment};
 use crate::pb::etcdserverpb::{LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse};
 
@@ -31,30 +29,21 @@ impl super::Workload for Workload {
 struct Keeper {
     leases: Vec<i64>,
     next: usize,
-    requests: mpsc::Sender<LeaseKeepAliveRequest>,
-    responses: Streaming<LeaseKeepAliveResponse>,
+    call: Call<LeaseKeepAliveResponse>,
 }
 
 impl Keeper {
     async fn open(environment: Environment, n: usize) -> Result<Keeper> {
-        let mut lease = environment.lease(n);
+        let store = environment.connection(n);
         let mut leases = Vec::new();
         for _ in 0..LEASES_PER_STREAM {
-            let granted = lease.lease_grant(LeaseGrantRequest { ttl: TTL_SECONDS, id: 0 }).await?;
-            leases.push(granted.into_inner().id);
+            leases.push(store.grant(&LeaseGrantRequest { ttl: TTL_SECONDS, id: 0 }).await?.id);
         }
-        let (requests, receiver) = mpsc::channel(1);
-        // A server may send its headers with the first answer only, so the first question
-        // comes before them.
-        requests.send(LeaseKeepAliveRequest { id: leases[0] }).await?;
-        let responses = lease.lease_keep_alive(ReceiverStream::new(receiver)).await?.into_inner();
-        let mut keeper = Keeper { leases, next: 0, requests, responses };
-        keeper.answered().await?;
-        Ok(keeper)
+        Ok(Keeper { leases, next: 0, call: store.keep_alive().await? })
     }
 
     async fn answered(&mut self) -> Result<()> {
-        let answer = self.responses.message().await?.context("a keep-alive stream has ended")?;
+        let answer = self.call.message().await?.context("a keep-alive stream has ended")?;
         ensure!(answer.ttl > 0 && answer.id == self.leases[self.next], "a lease was not renewed: {answer:?}");
         self.next = (self.next + 1) % self.leases.len();
         Ok(())
@@ -64,7 +53,7 @@ impl Keeper {
 #[async_trait::async_trait]
 impl Client for Keeper {
     async fn request(&mut self) -> Result<u64> {
-        self.requests.send(LeaseKeepAliveRequest { id: self.leases[self.next] }).await?;
+        self.call.send(&LeaseKeepAliveRequest { id: self.leases[self.next] })?;
         self.answered().await?;
         Ok(0)
     }

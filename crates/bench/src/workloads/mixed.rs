@@ -11,7 +11,6 @@ use super::txn_put::unchanged;
 use super::{Client, Clients, KEYS, value};
 use crate::connection::Connection;
 use crate::environment::Environment;
-use crate::pb::etcdserverpb::kv_client::KvClient;
 use crate::pb::etcdserverpb::request_op::Request;
 use crate::pb::etcdserverpb::response_op::Response;
 use crate::pb::etcdserverpb::{PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse};
@@ -41,21 +40,21 @@ impl super::Workload for Workload {
         // Zero is never right: the first update of a key learns its revision from the refusal.
         let seen: Arc<[AtomicI64]> = (0..KEYS).map(|_| AtomicI64::new(0)).collect();
         let client = |n| -> Box<dyn Client> {
-            Box::new(ApiServer { kv: environment.kv(n), seen: seen.clone(), value: value(OBJECT_BYTES) })
+            Box::new(ApiServer { store: environment.connection(n), seen: seen.clone(), value: value(OBJECT_BYTES) })
         };
         Ok((0..clients).map(client).collect())
     }
 }
 
 struct ApiServer {
-    kv: KvClient<Connection>,
+    store: Connection,
     seen: Arc<[AtomicI64]>,
     value: Bytes,
 }
 
 impl ApiServer {
     async fn get(&mut self, n: usize) -> Result<()> {
-        let answer = self.kv.range(RangeRequest { key: key(n), ..RangeRequest::default() }).await?.into_inner();
+        let answer = self.store.range(&RangeRequest { key: key(n), ..RangeRequest::default() }).await?;
         let object = answer.kvs.first().context("an object is missing")?;
         self.seen[n].fetch_max(object.mod_revision, Ordering::Relaxed);
         Ok(())
@@ -64,7 +63,7 @@ impl ApiServer {
     async fn list(&mut self, n: usize) -> Result<()> {
         let (key, range_end) = namespace(n);
         let page = RangeRequest { key, range_end, limit: PAGE, ..RangeRequest::default() };
-        let answer = self.kv.range(page).await?.into_inner();
+        let answer = self.store.range(&page).await?;
         ensure!(answer.more && answer.kvs.len() as i64 == PAGE, "a page is not full");
         Ok(())
     }
@@ -79,7 +78,7 @@ impl ApiServer {
                 success: vec![RequestOp { request: Some(Request::RequestPut(put)) }],
                 failure: vec![RequestOp { request: Some(Request::RequestRange(get)) }],
             };
-            let answer = self.kv.txn(txn).await?.into_inner();
+            let answer = self.store.txn(&txn).await?;
             let revision = revision_of(&answer).context("a transaction tells no revision")?;
             self.seen[n].fetch_max(revision, Ordering::Relaxed);
             if answer.succeeded {

@@ -7,7 +7,6 @@ use rand::Rng;
 use super::{Client, Clients, KEYS, VALUE_BYTES, value};
 use crate::connection::Connection;
 use crate::environment::Environment;
-use crate::pb::etcdserverpb::kv_client::KvClient;
 use crate::pb::etcdserverpb::{PutRequest, RangeRequest};
 
 pub struct Workload {
@@ -24,13 +23,13 @@ impl super::Workload for Workload {
         let put = |n| PutRequest { key: key(n), value: value(VALUE_BYTES), ..PutRequest::default() };
         environment.write_all((0..KEYS).map(put).collect()).await?;
         let serializable = self.serializable;
-        let client = |n| -> Box<dyn Client> { Box::new(Reader { kv: environment.kv(n), serializable }) };
+        let client = |n| -> Box<dyn Client> { Box::new(Reader { store: environment.connection(n), serializable }) };
         Ok((0..clients).map(client).collect())
     }
 }
 
 struct Reader {
-    kv: KvClient<Connection>,
+    store: Connection,
     serializable: bool,
 }
 
@@ -39,7 +38,7 @@ impl Client for Reader {
     async fn request(&mut self) -> Result<u64> {
         let key = key(rand::rng().random_range(0..KEYS));
         let range = RangeRequest { key, serializable: self.serializable, ..RangeRequest::default() };
-        let answer = self.kv.range(range).await?.into_inner();
+        let answer = self.store.range(&range).await?;
         ensure!(answer.kvs.len() == 1, "a key that was written is not there");
         Ok(0)
     }

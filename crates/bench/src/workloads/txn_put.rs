@@ -7,7 +7,6 @@ use super::{Client, Clients, VALUE_BYTES, value};
 use crate::connection::Connection;
 use crate::environment::Environment;
 use crate::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use crate::pb::etcdserverpb::kv_client::KvClient;
 use crate::pb::etcdserverpb::{Compare, PutRequest, RequestOp, TxnRequest, request_op};
 
 pub struct Workload;
@@ -17,14 +16,14 @@ impl super::Workload for Workload {
     async fn prepare(&self, environment: &Environment, clients: usize) -> Result<Clients> {
         let client = |n| -> Box<dyn Client> {
             let key = format!("/bench/txn/{n:06}").into();
-            Box::new(Swapper { kv: environment.kv(n), key, mod_revision: 0, value: value(VALUE_BYTES) })
+            Box::new(Swapper { store: environment.connection(n), key, mod_revision: 0, value: value(VALUE_BYTES) })
         };
         Ok((0..clients).map(client).collect())
     }
 }
 
 struct Swapper {
-    kv: KvClient<Connection>,
+    store: Connection,
     key: Bytes,
     mod_revision: i64,
     value: Bytes,
@@ -39,7 +38,7 @@ impl Client for Swapper {
             success: vec![RequestOp { request: Some(request_op::Request::RequestPut(put)) }],
             failure: Vec::new(),
         };
-        let answer = self.kv.txn(txn).await?.into_inner();
+        let answer = self.store.txn(&txn).await?;
         ensure!(answer.succeeded, "nobody else writes this key, and yet it changed");
         self.mod_revision = answer.header.context("an answer without a header")?.revision;
         Ok(1)

@@ -6,15 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
 use super::{Client, Clients, VALUE_BYTES, value};
-use crate::connection::Connection;
+use crate::connection::{Call, Connection};
 use crate::environment::{CONCURRENCY, Environment};
-use crate::pb::etcdserverpb::kv_client::KvClient;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::pb::etcdserverpb::{PutRequest, WatchCreateRequest, WatchRequest, WatchResponse};
 
@@ -32,8 +29,8 @@ impl super::Workload for Workload {
         for watcher in opened {
             reading.spawn(watcher.read(arrivals.clone(), watchers));
         }
-        let (kv, value) = (environment.kv(0), value(VALUE_BYTES));
-        Ok(vec![Box::new(Writer { kv, value, arrivals, reading })])
+        let (store, value) = (environment.connection(0), value(VALUE_BYTES));
+        Ok(vec![Box::new(Writer { store, value, arrivals, reading })])
     }
 }
 
@@ -43,30 +40,24 @@ struct Arrivals {
     complete: Notify,
 }
 
-struct Watcher {
-    responses: Streaming<WatchResponse>,
-    /// The stream lasts as long as its requests do.
-    _requests: mpsc::Sender<WatchRequest>,
-}
+struct Watcher(Call<WatchResponse>);
 
 impl Watcher {
     async fn open(environment: Environment, n: usize) -> Result<Watcher> {
-        let (requests, receiver) = mpsc::channel(1);
         let create = WatchCreateRequest { key: Bytes::from_static(KEY), ..WatchCreateRequest::default() };
         let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-        requests.send(request).await?;
-        let answer = environment.watch(n).watch(ReceiverStream::new(receiver)).await?;
-        let mut responses = answer.into_inner();
-        match responses.message().await? {
+        let mut call = environment.connection(n).watch().await?;
+        call.send(&request)?;
+        match call.message().await? {
             Some(WatchResponse { created: true, canceled: false, .. }) => {}
             other => bail!("instead of a watch there came {other:?}"),
         }
-        Ok(Watcher { responses, _requests: requests })
+        Ok(Watcher(call))
     }
 
     async fn read(mut self, arrivals: Arc<Arrivals>, watchers: usize) -> Result<()> {
         loop {
-            let response = self.responses.message().await?.context("a watch stream has ended")?;
+            let response = self.0.message().await?.context("a watch stream has ended")?;
             let events = response.events.len();
             if arrivals.count.fetch_add(events, Ordering::AcqRel) + events == watchers {
                 arrivals.complete.notify_one();
@@ -76,7 +67,7 @@ impl Watcher {
 }
 
 struct Writer {
-    kv: KvClient<Connection>,
+    store: Connection,
     value: Bytes,
     arrivals: Arc<Arrivals>,
     reading: JoinSet<Result<()>>,
@@ -88,7 +79,7 @@ impl Client for Writer {
         // The last event of the put before has arrived: nobody counts at this moment.
         self.arrivals.count.store(0, Ordering::Release);
         let put = PutRequest { key: Bytes::from_static(KEY), value: self.value.clone(), ..PutRequest::default() };
-        self.kv.put(put).await?;
+        self.store.put(&put).await?;
         tokio::select! {
             () = self.arrivals.complete.notified() => Ok(1),
             Some(ended) = self.reading.join_next() => {
