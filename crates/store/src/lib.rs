@@ -21,6 +21,7 @@ macro_rules! failpoint {
 }
 
 mod auth;
+mod authority;
 mod checkpoint;
 mod compactor;
 pub mod config;

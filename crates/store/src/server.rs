@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::authority::Authority;
 use crate::gather::Gather;
 
 /// Those that come on top are let go at once.
@@ -149,7 +150,7 @@ async fn converse(Connection { io, name }: Connection, routes: Arc<impl Routes>,
 async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     match acceptor {
-        None => Ok(Connection { io: Box::pin(Gather::new(stream)), name: None }),
+        None => Ok(Connection { io: Box::pin(Gather::new(Authority::new(stream))), name: None }),
         Some(acceptor) => {
             let stream = acceptor.accept(stream).await?;
             let name = stream.get_ref().1.peer_certificates().and_then(common_name);

@@ -51,6 +51,8 @@ impl pb::watch_server::Watch for Watch {
             watches: BTreeMap::new(),
             next_id: 0,
             responses,
+            said: 0,
+            owed: 0,
         };
         let stream: Responses = Box::pin(Driven { task: Some(Box::pin(task.run(r.into_inner()))), receiver });
         self.0.answer(SERVICE, "Watch", Ok(stream))
@@ -96,6 +98,10 @@ struct Task {
     watches: BTreeMap<i64, Place>,
     next_id: i64,
     responses: mpsc::Sender<Result<pb::WatchResponse, Status>>,
+    /// The revision of the newest event sent.
+    said: i64,
+    /// Progress notifications asked for and not sent.
+    owed: usize,
 }
 
 impl Task {
@@ -115,7 +121,10 @@ impl Task {
                     Ok(Some(request)) => self.request(request).await?,
                     Ok(None) | Err(_) => return Err(Gone),
                 },
-                () = stream.marked() => self.read_marked().await?,
+                () = stream.marked() => {
+                    self.read_marked().await?;
+                    self.progress().await?;
+                }
                 _ = progress.tick(), if self.watches.values().any(|w| w.progress_notify) => {
                     self.notify_progress().await?;
                 }
@@ -131,7 +140,10 @@ impl Task {
         match request.request_union {
             Some(RequestUnion::CreateRequest(r)) => self.create(r).await,
             Some(RequestUnion::CancelRequest(r)) => self.cancel(r.watch_id).await,
-            Some(RequestUnion::ProgressRequest(_)) => self.progress(NO_WATCH).await,
+            Some(RequestUnion::ProgressRequest(_)) => {
+                self.owed += 1;
+                self.progress().await
+            }
             None => Ok(()),
         }
     }
@@ -248,6 +260,7 @@ impl Task {
             if !batch.events.is_empty() {
                 place.spoke = true;
                 let prev_kv = place.prev_kv;
+                self.said = batch.events.last().map_or(self.said, |last| self.said.max(last.kv.mod_revision));
                 let events = batch.events.iter().map(|e| convert::event(e, prev_kv)).collect();
                 let fragment = place.fragment;
                 let response = pb::WatchResponse { events, ..self.response(id, revision) };
@@ -283,12 +296,21 @@ impl Task {
         self.send(canceled).await
     }
 
-    /// Says that everything up to a revision was sent. The revision is one for which all
-    /// marks have been set, and the marks are worked off before it is spoken.
-    async fn progress(&mut self, id: i64) -> Result<(), Gone> {
+    /// Says, as often as it was asked, that everything up to a revision was sent. The revision is one for which all
+    /// marks have been set, and the marks are worked off before it is spoken. An event beyond it may have been read
+    /// by then; it is about to be marked, and who asked hears of no revision before it any more.
+    async fn progress(&mut self) -> Result<(), Gone> {
+        if self.owed == 0 {
+            return Ok(());
+        }
         let revision = self.context.shared.hub.published();
         self.read_marked().await?;
-        self.send(self.response(id, revision)).await
+        if self.said <= revision {
+            for _ in 0..std::mem::take(&mut self.owed) {
+                self.send(self.response(NO_WATCH, revision)).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn notify_progress(&mut self) -> Result<(), Gone> {

@@ -3,8 +3,9 @@
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Instant;
 
-use crate::harness::Server;
+use crate::harness::{DEADLINE, Server, free_port};
 
 fn etcdctl(server: &Server) -> Command {
     let mut command = Command::new("etcdctl");
@@ -127,4 +128,56 @@ fn revision(server: &Server) -> i64 {
     let (_, rest) = said.split_once("\"revision\":").expect("in the header");
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().expect("a number")
+}
+
+/// Without TLS, and the endpoint as a URL, which etcd's clients of that time send as the authority of their requests.
+#[test]
+fn a_plaintext_endpoint_by_its_url() {
+    if Command::new("etcdctl").arg("version").output().is_err() {
+        eprintln!("etcdctl is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let [client, peer] = [(); 2].map(|()| format!("http://127.0.0.1:{}", free_port()));
+    let mut server = Command::new(env!("CARGO_BIN_EXE_kube-store"));
+    server
+        .arg("--data-dir")
+        .arg(dir.path())
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let _server = Killed(server.spawn().expect("built"));
+    let run = |arguments: &str| {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &client]).args(arguments.split_whitespace());
+        command.output().expect("installed")
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while !run("put a 1").status.success() {
+        assert!(Instant::now() < deadline, "kube-store did not come up");
+    }
+    for (arguments, expected) in [
+        ("get a", "a\n1\n"),
+        ("endpoint health", "is healthy"),
+        ("endpoint status -w json", r#""version":"3.6"#),
+        ("endpoint hashkv", &format!("{client}, ")),
+        ("defrag", "Finished defragmenting"),
+        ("alarm list", ""),
+        ("member list", "started, default"),
+    ] {
+        let output = run(arguments);
+        let said = text(&output);
+        assert!(output.status.success() && said.contains(expected), "etcdctl {arguments}: {said}");
+    }
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().expect("running");
+        self.0.wait().expect("killed");
+    }
 }

@@ -148,3 +148,36 @@ async fn progress_is_told_on_request_and_by_the_clock() {
     let progress = next(&mut stream).await;
     assert_eq!((progress.watch_id(), progress.header().expect("always").revision()), (-1, 2));
 }
+
+#[tokio::test]
+async fn progress_never_goes_back_behind_an_event() {
+    const WRITES: i64 = 1_000;
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let (mut stream, created) = watch(&mut client, "key/", WatchOptions::new().with_prefix()).await;
+    let begun = created.header().expect("always").revision();
+    let writers: Vec<_> = (0..10)
+        .map(|writer| {
+            let mut client = client.clone();
+            tokio::spawn(async move { put_all(&mut client, (0..WRITES as i32).filter(|n| n % 10 == writer)).await })
+        })
+        .collect();
+    let (mut reached, mut asked, mut told) = (begun, 0, 0);
+    while reached < begun + WRITES || told < asked {
+        if asked == told && reached < begun + WRITES {
+            stream.request_progress().await.expect("sent");
+            asked += 1;
+        }
+        let response = next(&mut stream).await;
+        let revision = response.events().last().and_then(|e| e.kv()).map(etcd_client::KeyValue::mod_revision);
+        let revision = revision.unwrap_or_else(|| {
+            told += 1;
+            response.header().expect("always").revision()
+        });
+        assert!(revision >= reached, "{revision} after {reached}");
+        reached = revision;
+    }
+    for writer in writers {
+        writer.await.expect("all is written");
+    }
+}
