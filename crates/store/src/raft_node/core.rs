@@ -101,6 +101,8 @@ pub struct Core {
     pub(super) written: u64,
     pub(super) persisted: u64,
     pub(super) newest: u64,
+    /// The ready in which the term or the vote last changed.
+    pub(super) voted: u64,
     /// Messages that promise what their ready has written: they leave once it is durable.
     pub(super) held: VecDeque<(u64, Vec<Message>)>,
     /// A snapshot that has arrived and that Raft wants, until it is installed.
@@ -167,6 +169,7 @@ impl Core {
             written: 0,
             persisted: 0,
             newest: 0,
+            voted: 0,
             held: VecDeque::new(),
             arrived_snapshot: None,
             installing: None,

@@ -45,7 +45,7 @@ impl Core {
             let waiting = asked.map(|(_, waiting)| waiting).unwrap_or_default();
             self.reads.push(Read { index: state.index, waiting });
         }
-        self.send(ready.take_messages());
+        let messages = ready.take_messages();
         let promises = ready.take_persisted_messages();
         let snapshot = Some(ready.snapshot()).filter(|s| !s.is_empty()).and_then(|s| s.metadata.clone());
         let entries = ready.take_entries();
@@ -58,15 +58,25 @@ impl Core {
         }
         view.append(&entries);
         if let Some(state) = changed {
+            let known = view.hard_state();
+            if (known.term, known.vote) != (state.term, state.vote) {
+                self.voted = number;
+            }
             view.set_hard_state(state);
         }
         // Whoever keeps an entry keeps what was known to be committed by then. One that forgot, and lost its later
         // configurations with it, could be elected by members that were removed.
         let hard_state = view.hard_state().clone();
         self.node.advance_append_async(ready);
-        if !promises.is_empty() {
-            self.held.push_back((number, promises));
+        // A lone voter leads before its vote for itself is on its disk. Ended now, it could lead the same term again, with
+        // other entries: nobody may have heard of these.
+        let sure = self.voted < number && self.voted <= self.durable();
+        if sure {
+            self.send(messages);
+        } else {
+            self.hold(number, messages);
         }
+        self.hold(number, promises);
         match snapshot {
             Some(metadata) => {
                 let mark = Mark { index: metadata.index, term: metadata.term };
@@ -87,9 +97,20 @@ impl Core {
         self.apply(committed)
     }
 
+    fn hold(&mut self, number: u64, messages: Vec<Message>) {
+        if !messages.is_empty() {
+            self.held.push_back((number, messages));
+        }
+    }
+
+    /// The newest ready of which everything is durable.
+    fn durable(&self) -> u64 {
+        if self.persisted == self.written { self.newest } else { self.persisted }
+    }
+
     /// Everything that this promises is durable.
     pub(super) fn release_held(&mut self) {
-        let durable = if self.persisted == self.written { self.newest } else { self.persisted };
+        let durable = self.durable();
         while self.held.front().is_some_and(|(number, _)| *number <= durable) {
             let (_, messages) = self.held.pop_front().expect("looked at above");
             self.send(messages);

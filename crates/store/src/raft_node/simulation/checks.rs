@@ -128,7 +128,10 @@ pub fn promise(disk: &Disk, message: &Message) -> Result<(), String> {
         // What an older leader is told may be overwritten by now; it was kept first, and the answer is merely late.
         MessageType::MsgAppendResponse if !message.reject => message.index <= disk.last_index() || durable_term > term,
         MessageType::MsgRequestVoteResponse if !message.reject => voted(message.to),
-        MessageType::MsgRequestVote => voted(from),
+        // Who leads has voted for itself; one who forgot could lead the same term again, with other entries.
+        MessageType::MsgRequestVote | MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot => {
+            voted(from)
+        }
         _ => true,
     };
     let what = || format!("member {from} promises what its disk does not hold: {message:?}");

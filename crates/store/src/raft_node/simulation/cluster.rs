@@ -346,6 +346,7 @@ impl Cluster {
 
     pub fn crash(&mut self, n: usize) {
         let member = &mut self.members[n];
+        member.inbox.drain(..).for_each(|packet| self.network.lose(&packet));
         member.crash(&mut self.dice);
         member.start_at = (!member.expelled).then(|| self.now + self.dice.within(10..800));
         let id = member.id;

@@ -101,7 +101,7 @@ impl Member {
             kept_entries: settings.kept_entries,
         };
         // Unlike any other run's.
-        let first_id = settings.seed << 32 | self.id << 24 | self.starts << 48;
+        let first_id = self.starts << 48 | self.id << 32;
         let mut core = Core::new(config, shared.clone(), recovered, first_id).map_err(|e| format!("{e:#}"))?;
         core.begin().map_err(|e| format!("{e:#}"))?;
         (self.shared, self.core) = (shared, Some(core));
@@ -118,7 +118,6 @@ impl Member {
         (self.core, self.led) = (None, None);
         let kept = dice.index(self.disk.unsynced() + 1);
         self.disk.crash(kept, dice.percent(50));
-        self.inbox.clear();
         (self.paused_until, self.drive_at, self.synced_at, self.saved_at) = (0, None, None, None);
     }
 

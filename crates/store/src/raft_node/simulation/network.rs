@@ -45,11 +45,7 @@ impl Network {
         let (from, to) = (packet.message().from, packet.message().to);
         let lost = self.unreliable && dice.percent(5);
         if self.cut.contains(&(from, to)) || lost {
-            self.dropped += 1;
-            if matches!(packet, Packet::Snapshot(_)) {
-                // The stream breaks, and its sender notices.
-                self.broken.push((from, to));
-            }
+            self.lose(&packet);
             return;
         }
         // Links are streams that resend nothing: a forwarded command, which is no message of Raft's own and must not be
@@ -63,6 +59,14 @@ impl Network {
         self.fly(now, packet, dice);
         if let Some(message) = again {
             self.fly(now, Packet::Message(message), dice);
+        }
+    }
+
+    pub fn lose(&mut self, packet: &Packet) {
+        self.dropped += 1;
+        if let Packet::Snapshot(Outgoing { message, .. }) = packet {
+            // The stream breaks, and its sender notices.
+            self.broken.push((message.from, message.to));
         }
     }
 
