@@ -177,7 +177,7 @@ impl Launch<'_> {
         let (ctx, pod) = (&self.starter.ctx, &self.starter.pod);
         let ip = self.ips.first().map(String::as_str);
         let hook = tokio::select! {
-            hook = hooks::run(ctx, self.container, id, ip, handler, std::time::Duration::ZERO) => hook,
+            hook = hooks::run(ctx, pod, self.container, id, ip, handler, std::time::Duration::ZERO) => hook,
             () = self.starter.cancel.cancelled() => return Err(self.cancelled()),
         };
         let Err(error) = hook else { return Ok(()) };
