@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
@@ -56,6 +56,7 @@ pub struct KubeletConfiguration {
     pub serialize_image_pulls: bool,
     pub register_node: bool,
     pub register_with_taints: Vec<Taint>,
+    pub allowed_unsafe_sysctls: Vec<String>,
     #[serde(rename = "providerID")]
     pub provider_id: Option<String>,
 }
@@ -158,6 +159,7 @@ impl Default for KubeletConfiguration {
             serialize_image_pulls: true,
             register_node: true,
             register_with_taints: Vec::new(),
+            allowed_unsafe_sysctls: Vec::new(),
             provider_id: None,
         }
     }
@@ -213,6 +215,9 @@ impl Settings {
         if let Some(endpoint) = &flags.container_runtime_endpoint {
             config.container_runtime_endpoint.clone_from(endpoint);
         }
+        if !flags.allowed_unsafe_sysctls.is_empty() {
+            config.allowed_unsafe_sysctls.clone_from(&flags.allowed_unsafe_sysctls);
+        }
         validate(&config)?;
         let mut taints = config.register_with_taints.clone();
         if !flags.register_with_taints.is_empty() {
@@ -263,6 +268,9 @@ fn validate(config: &KubeletConfiguration) -> anyhow::Result<()> {
     ensure!(config.container_log_max_files >= 2, "containerLogMaxFiles: must be at least 2");
     ensure!(config.node_lease_duration_seconds > 0, "nodeLeaseDurationSeconds: must be positive");
     ensure!(!config.node_status_update_frequency.is_zero(), "nodeStatusUpdateFrequency: must be positive");
+    for pattern in &config.allowed_unsafe_sysctls {
+        podsync::sysctl::validate_pattern(pattern).map_err(|e| anyhow!("allowedUnsafeSysctls: {e}"))?;
+    }
     cri_endpoint(&config.container_runtime_endpoint)?;
     if config.fail_swap_on {
         let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
@@ -352,6 +360,8 @@ mod tests {
             "failSwapOn: false\nauthentication: {x509: {clientCAFile: /ca.crt}, webhook: {cacheTTL: 2m0s}}\n",
             Ok(()),
         );
+        check("failSwapOn: false\nallowedUnsafeSysctls: ['kernel.msg*', net.core.somaxconn]\n", Ok(()));
+        check("allowedUnsafeSysctls: ['kernel.*']\n", Err("not known to be namespaced"));
         check("clusterDns: [10.96.0.10]\n", Err("clusterDns"));
         check("authorization: {mode: AlwaysAllow}\n", Err("never open"));
         check("cgroupDriver: systemd\n", Err("cgroupDriver"));

@@ -261,9 +261,9 @@ impl Worker {
         }
         let others = self.pods.active_except(&self.entry.uid);
         let node = self.ctx.node.read().clone();
-        let allocatable = &self.ctx.machine.allocatable;
-        if let Err(reason) = podsync::admit::admit(pod, others.iter().map(AsRef::as_ref), allocatable, node.as_deref())
-        {
+        let (allocatable, sysctls) = (&self.ctx.machine.allocatable, &self.ctx.settings.config.allowed_unsafe_sysctls);
+        let others = others.iter().map(AsRef::as_ref);
+        if let Err(reason) = podsync::admit::admit(pod, others, allocatable, node.as_deref(), sysctls) {
             self.ctx.events.pod(pod, Type::Warning, &reason.reason, &reason.message);
             self.rejected = Some(reason);
         }
