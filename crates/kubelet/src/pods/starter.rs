@@ -1,5 +1,6 @@
 //! Carries out one job of a pod: volumes, cgroup, sandbox, then its containers one after another.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::recorder::Type;
@@ -37,6 +38,8 @@ pub struct Starter {
     pub job: Job,
     /// The sandbox in use and its addresses, unless the job makes one.
     pub sandbox: Option<(String, Vec<String>, u32)>,
+    /// The newest instance of each container, by name.
+    pub instances: BTreeMap<String, String>,
     pub notes: mpsc::Sender<Note>,
     /// The pod is to end: no further step is begun. A call to the runtime under way is not cut
     /// off, because the runtime would finish it all the same, unseen.
@@ -143,8 +146,10 @@ impl Launch<'_> {
             image = ctx.images.ensure(pod, self.container, sandbox) => image?,
             () = self.starter.cancel.cancelled() => return Err(self.cancelled()),
         };
+        let target_id = self.target_id().map_err(|message| self.fail("CreateContainerConfigError", message))?;
         let wanted = config::Wanted {
             pod,
+            target_id,
             container: self.container,
             restart_count: self.start.restart_count,
             image: &image,
@@ -168,6 +173,12 @@ impl Launch<'_> {
         self.event(Type::Normal, "Started", &format!("Started container {}", self.container.name));
         self.starter.note(Note::Running).await;
         self.post_start(&id).await
+    }
+
+    fn target_id(&self) -> Result<Option<&str>, String> {
+        let Some(name) = spec::target(&self.starter.pod, &self.container.name) else { return Ok(None) };
+        let id = self.starter.instances.get(name);
+        id.map(|id| Some(id.as_str())).ok_or_else(|| format!("unable to find target container {name}"))
     }
 
     async fn post_start(&self, id: &str) -> Result<(), Reason> {

@@ -307,8 +307,13 @@ impl Worker {
         let current = runtime.current_sandbox(spec::host_network(pod));
         let ips = |s: &podsync::Sandbox| if spec::host_network(pod) { self.ctx.host_ips() } else { s.ips.clone() };
         let sandbox = current.map(|s| (s.id.clone(), ips(s), s.attempt));
+        let mut instances = BTreeMap::new();
+        for container in &runtime.containers {
+            instances.entry(container.name.clone()).or_insert_with(|| container.id.clone());
+        }
         let (ctx, notes) = (self.ctx.clone(), self.notes.0.clone());
-        let starter = Starter { ctx, pod: pod.clone(), job, sandbox, notes, cancel: self.cancel.clone() };
+        let cancel = self.cancel.clone();
+        let starter = Starter { ctx, pod: pod.clone(), job, sandbox, instances, notes, cancel };
         self.memory.busy = true;
         self.job = Some(self.tasks.spawn(async move {
             Box::pin(starter.run()).await;
