@@ -38,6 +38,8 @@ pub struct Starter {
     pub job: Job,
     /// The sandbox in use and its addresses, unless the job makes one.
     pub sandbox: Option<(String, Vec<String>, u32)>,
+    /// The pod's volumes as they were set up last.
+    pub volumes: Option<Volumes>,
     /// The newest instance of each container, by name.
     pub instances: BTreeMap<String, String>,
     pub notes: mpsc::Sender<Note>,
@@ -63,7 +65,8 @@ impl Starter {
         let known_ips = self.sandbox.as_ref().map(|(_, ips, _)| ips.clone()).unwrap_or_default();
         let mount = |message: String| ("FailedMount", message);
         let before = config::facts(&self.ctx, &known_ips);
-        let mut volumes = volumes::setup(&self.ctx, &self.pod, &before).await.map_err(mount)?;
+        let earlier = self.volumes.as_ref();
+        let mut volumes = volumes::setup(&self.ctx, &self.pod, &before, earlier).await.map_err(mount)?;
         self.ctx.cgroups.create_pod(&self.pod).map_err(|e| ("FailedCreatePodContainer", format!("{e:#}")))?;
         let (id, ips, attempt) = match (&self.sandbox, self.job.create_sandbox) {
             (Some(known), None) => known.clone(),
@@ -75,7 +78,7 @@ impl Starter {
                 let made = made.map_err(|e| failed(e.to_string()))?;
                 // Files made from the pod's address could not be right before.
                 let facts = config::facts(&self.ctx, &made.1);
-                volumes = volumes::setup(&self.ctx, &self.pod, &facts).await.map_err(mount)?;
+                volumes = volumes::setup(&self.ctx, &self.pod, &facts, Some(&volumes)).await.map_err(mount)?;
                 made
             }
         };

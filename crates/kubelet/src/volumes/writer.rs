@@ -49,6 +49,11 @@ pub fn write(dir: &Path, files: &Files, fs_group: Option<i64>) -> io::Result<boo
     Ok(true)
 }
 
+/// Whether a set of files was ever published here.
+pub fn is_published(dir: &Path) -> bool {
+    dir.join(DATA).is_dir()
+}
+
 /// Paths come from users: relative, inside, and clear of our own names.
 fn check_path(path: &str) -> io::Result<()> {
     let plain = |c: Component| matches!(c, Component::Normal(_));
