@@ -11,14 +11,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::flags::Flags;
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KubeletConfiguration {
     pub api_version: String,
@@ -30,6 +30,7 @@ pub struct KubeletConfiguration {
     #[serde(rename = "clusterDNS")]
     pub cluster_dns: Vec<String>,
     pub cluster_domain: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub static_pod_path: Option<PathBuf>,
     pub cgroup_root: String,
     pub cgroup_driver: String,
@@ -37,14 +38,16 @@ pub struct KubeletConfiguration {
     pub cgroups_per_qos: bool,
     pub container_runtime_endpoint: String,
     pub pod_logs_dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_cert_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_private_key_file: Option<PathBuf>,
     pub authentication: Authentication,
     pub authorization: Authorization,
     pub max_pods: u32,
-    #[serde(deserialize_with = "go_duration")]
+    #[serde(with = "go_duration")]
     pub node_status_update_frequency: Duration,
-    #[serde(deserialize_with = "go_duration")]
+    #[serde(with = "go_duration")]
     pub node_status_report_frequency: Duration,
     pub node_lease_duration_seconds: i32,
     pub resolv_conf: PathBuf,
@@ -57,11 +60,11 @@ pub struct KubeletConfiguration {
     pub register_node: bool,
     pub register_with_taints: Vec<Taint>,
     pub allowed_unsafe_sysctls: Vec<String>,
-    #[serde(rename = "providerID")]
+    #[serde(rename = "providerID", skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Authentication {
     pub x509: X509,
@@ -69,18 +72,18 @@ pub struct Authentication {
     pub anonymous: Anonymous,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct X509 {
-    #[serde(rename = "clientCAFile")]
+    #[serde(rename = "clientCAFile", skip_serializing_if = "Option::is_none")]
     pub client_ca_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Webhook {
     pub enabled: bool,
-    #[serde(rename = "cacheTTL", deserialize_with = "go_duration")]
+    #[serde(rename = "cacheTTL", with = "go_duration")]
     pub cache_ttl: Duration,
 }
 
@@ -90,13 +93,13 @@ impl Default for Webhook {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Anonymous {
     pub enabled: bool,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Authorization {
     pub mode: String,
@@ -109,12 +112,12 @@ impl Default for Authorization {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AuthorizationWebhook {
-    #[serde(rename = "cacheAuthorizedTTL", deserialize_with = "go_duration")]
+    #[serde(rename = "cacheAuthorizedTTL", with = "go_duration")]
     pub cache_authorized_ttl: Duration,
-    #[serde(rename = "cacheUnauthorizedTTL", deserialize_with = "go_duration")]
+    #[serde(rename = "cacheUnauthorizedTTL", with = "go_duration")]
     pub cache_unauthorized_ttl: Duration,
 }
 
@@ -165,9 +168,19 @@ impl Default for KubeletConfiguration {
     }
 }
 
-fn go_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_duration(&text).ok_or_else(|| serde::de::Error::custom(format!("invalid duration {text:?}")))
+mod go_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse_duration(&text).ok_or_else(|| serde::de::Error::custom(format!("invalid duration {text:?}")))
+    }
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&podsync::duration::go(*duration))
+    }
 }
 
 /// Go's syntax: `1h2m3.5s`, `500ms`, `0`.
@@ -223,6 +236,7 @@ impl Settings {
         if !flags.register_with_taints.is_empty() {
             taints = flags.register_with_taints.iter().map(|text| parse_taint(text)).collect::<Result<_, _>>()?;
         }
+        config.register_with_taints.clone_from(&taints);
         ensure!(flags.node_ip.len() <= 2, "--node-ip: at most one address per family");
         let log_max_bytes = podsync::quantity::value(&Quantity(config.container_log_max_size.clone()));
         ensure!(log_max_bytes > 0, "containerLogMaxSize: {:?} is no size", config.container_log_max_size);
@@ -335,6 +349,16 @@ mod tests {
         check("10", None);
         check("", None);
         check("5x", None);
+    }
+
+    #[test]
+    fn is_shown_as_it_is_written() {
+        let shown = serde_json::to_value(KubeletConfiguration::default()).expect("plain data");
+        assert_eq!(shown["nodeStatusReportFrequency"], "5m0s");
+        assert_eq!(shown["authorization"]["webhook"]["cacheAuthorizedTTL"], "5m0s");
+        assert_eq!(shown["clusterDNS"], serde_json::json!([]));
+        let again: KubeletConfiguration = serde_json::from_value(shown.clone()).expect("every field is known");
+        assert_eq!(serde_json::to_value(again).expect("plain data"), shown);
     }
 
     #[test]
