@@ -40,6 +40,11 @@ impl Error {
         matches!(self, Error::Rpc { unimplemented: true, .. })
     }
 
+    /// The runtime gave up because the time it was given was over.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Error::Rpc { code: "DeadlineExceeded", .. })
+    }
+
     /// The runtime's message without the RPC envelope.
     pub fn message(&self) -> String {
         match self {

@@ -8,17 +8,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::flags::Flags;
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KubeletConfiguration {
     pub api_version: String,
@@ -30,6 +30,7 @@ pub struct KubeletConfiguration {
     #[serde(rename = "clusterDNS")]
     pub cluster_dns: Vec<String>,
     pub cluster_domain: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub static_pod_path: Option<PathBuf>,
     pub cgroup_root: String,
     pub cgroup_driver: String,
@@ -37,14 +38,16 @@ pub struct KubeletConfiguration {
     pub cgroups_per_qos: bool,
     pub container_runtime_endpoint: String,
     pub pod_logs_dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_cert_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_private_key_file: Option<PathBuf>,
     pub authentication: Authentication,
     pub authorization: Authorization,
     pub max_pods: u32,
-    #[serde(deserialize_with = "go_duration")]
+    #[serde(with = "go_duration")]
     pub node_status_update_frequency: Duration,
-    #[serde(deserialize_with = "go_duration")]
+    #[serde(with = "go_duration")]
     pub node_status_report_frequency: Duration,
     pub node_lease_duration_seconds: i32,
     pub resolv_conf: PathBuf,
@@ -56,11 +59,12 @@ pub struct KubeletConfiguration {
     pub serialize_image_pulls: bool,
     pub register_node: bool,
     pub register_with_taints: Vec<Taint>,
-    #[serde(rename = "providerID")]
+    pub allowed_unsafe_sysctls: Vec<String>,
+    #[serde(rename = "providerID", skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Authentication {
     pub x509: X509,
@@ -68,18 +72,18 @@ pub struct Authentication {
     pub anonymous: Anonymous,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct X509 {
-    #[serde(rename = "clientCAFile")]
+    #[serde(rename = "clientCAFile", skip_serializing_if = "Option::is_none")]
     pub client_ca_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Webhook {
     pub enabled: bool,
-    #[serde(rename = "cacheTTL", deserialize_with = "go_duration")]
+    #[serde(rename = "cacheTTL", with = "go_duration")]
     pub cache_ttl: Duration,
 }
 
@@ -89,13 +93,13 @@ impl Default for Webhook {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Anonymous {
     pub enabled: bool,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Authorization {
     pub mode: String,
@@ -108,12 +112,12 @@ impl Default for Authorization {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AuthorizationWebhook {
-    #[serde(rename = "cacheAuthorizedTTL", deserialize_with = "go_duration")]
+    #[serde(rename = "cacheAuthorizedTTL", with = "go_duration")]
     pub cache_authorized_ttl: Duration,
-    #[serde(rename = "cacheUnauthorizedTTL", deserialize_with = "go_duration")]
+    #[serde(rename = "cacheUnauthorizedTTL", with = "go_duration")]
     pub cache_unauthorized_ttl: Duration,
 }
 
@@ -158,14 +162,25 @@ impl Default for KubeletConfiguration {
             serialize_image_pulls: true,
             register_node: true,
             register_with_taints: Vec::new(),
+            allowed_unsafe_sysctls: Vec::new(),
             provider_id: None,
         }
     }
 }
 
-fn go_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_duration(&text).ok_or_else(|| serde::de::Error::custom(format!("invalid duration {text:?}")))
+mod go_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse_duration(&text).ok_or_else(|| serde::de::Error::custom(format!("invalid duration {text:?}")))
+    }
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&podsync::duration::go(*duration))
+    }
 }
 
 /// Go's syntax: `1h2m3.5s`, `500ms`, `0`.
@@ -213,11 +228,15 @@ impl Settings {
         if let Some(endpoint) = &flags.container_runtime_endpoint {
             config.container_runtime_endpoint.clone_from(endpoint);
         }
+        if !flags.allowed_unsafe_sysctls.is_empty() {
+            config.allowed_unsafe_sysctls.clone_from(&flags.allowed_unsafe_sysctls);
+        }
         validate(&config)?;
         let mut taints = config.register_with_taints.clone();
         if !flags.register_with_taints.is_empty() {
             taints = flags.register_with_taints.iter().map(|text| parse_taint(text)).collect::<Result<_, _>>()?;
         }
+        config.register_with_taints.clone_from(&taints);
         ensure!(flags.node_ip.len() <= 2, "--node-ip: at most one address per family");
         let log_max_bytes = podsync::quantity::value(&Quantity(config.container_log_max_size.clone()));
         ensure!(log_max_bytes > 0, "containerLogMaxSize: {:?} is no size", config.container_log_max_size);
@@ -263,6 +282,9 @@ fn validate(config: &KubeletConfiguration) -> anyhow::Result<()> {
     ensure!(config.container_log_max_files >= 2, "containerLogMaxFiles: must be at least 2");
     ensure!(config.node_lease_duration_seconds > 0, "nodeLeaseDurationSeconds: must be positive");
     ensure!(!config.node_status_update_frequency.is_zero(), "nodeStatusUpdateFrequency: must be positive");
+    for pattern in &config.allowed_unsafe_sysctls {
+        podsync::sysctl::validate_pattern(pattern).map_err(|e| anyhow!("allowedUnsafeSysctls: {e}"))?;
+    }
     cri_endpoint(&config.container_runtime_endpoint)?;
     if config.fail_swap_on {
         let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
@@ -330,6 +352,16 @@ mod tests {
     }
 
     #[test]
+    fn is_shown_as_it_is_written() {
+        let shown = serde_json::to_value(KubeletConfiguration::default()).expect("plain data");
+        assert_eq!(shown["nodeStatusReportFrequency"], "5m0s");
+        assert_eq!(shown["authorization"]["webhook"]["cacheAuthorizedTTL"], "5m0s");
+        assert_eq!(shown["clusterDNS"], serde_json::json!([]));
+        let again: KubeletConfiguration = serde_json::from_value(shown.clone()).expect("every field is known");
+        assert_eq!(serde_json::to_value(again).expect("plain data"), shown);
+    }
+
+    #[test]
     fn files() {
         let check = |body: &str, expected: Result<(), &str>| {
             let dir = tempfile::tempdir().expect("a temporary directory");
@@ -352,6 +384,8 @@ mod tests {
             "failSwapOn: false\nauthentication: {x509: {clientCAFile: /ca.crt}, webhook: {cacheTTL: 2m0s}}\n",
             Ok(()),
         );
+        check("failSwapOn: false\nallowedUnsafeSysctls: ['kernel.msg*', net.core.somaxconn]\n", Ok(()));
+        check("allowedUnsafeSysctls: ['kernel.*']\n", Err("not known to be namespaced"));
         check("clusterDns: [10.96.0.10]\n", Err("clusterDns"));
         check("authorization: {mode: AlwaysAllow}\n", Err("never open"));
         check("cgroupDriver: systemd\n", Err("cgroupDriver"));

@@ -28,6 +28,9 @@ pub struct Flags {
     /// Taints to register the node with: key=value:effect, comma separated
     #[arg(long, value_delimiter = ',')]
     pub register_with_taints: Vec<String>,
+    /// Sysctls that pods may set besides the safe ones, comma separated: names, or patterns that end in *
+    #[arg(long, value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// The runtime's socket
     #[arg(long)]
     pub container_runtime_endpoint: Option<String>,

@@ -75,8 +75,9 @@ impl Objects {
     {
         let Some(client) = &self.api else { return Ok(None) };
         let known = table.lock().get(&key).map(|watched| watched.informer.clone());
-        if let Some(object) = known.filter(Informer::is_synced).and_then(|informer| informer.get(&key)) {
-            return Ok(Some(object));
+        // That it has none is an answer, too: a watch tells when there is one, and marks the pods that lack it.
+        if let Some(informer) = known.filter(Informer::is_synced) {
+            return Ok(informer.get(&key));
         }
         let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
         let object = api.get_opt(&key.name).await?;
@@ -120,4 +121,57 @@ fn sweep<K>(table: &Table<K>, used: impl Fn(&Key) -> bool) {
         }
         keep
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::oneshot;
+
+    /// An API server without objects, until its watch sends the line it is given. Counts what is read directly.
+    fn server(line: oneshot::Receiver<String>) -> (kube::Client, Arc<AtomicUsize>) {
+        let (line, reads) = (Arc::new(Mutex::new(Some(line))), Arc::new(AtomicUsize::new(0)));
+        let count = reads.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+            let direct = request.uri().path().ends_with("/c");
+            count.fetch_add(usize::from(direct), Ordering::Relaxed);
+            let line = watch.then(|| line.lock().take());
+            async move {
+                let (status, body) = match line {
+                    Some(Some(line)) => (200, line.await.expect("a line")),
+                    Some(None) => std::future::pending().await,
+                    None if direct => (404, json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "no"}).to_string()),
+                    None => (200, json!({"metadata": {"resourceVersion": "1"}, "items": []}).to_string()),
+                };
+                let response = Response::builder().status(status).body(Body::from(body.into_bytes()));
+                Ok::<_, Infallible>(response.expect("a valid response"))
+            }
+        });
+        (kube::Client::new(service, "default"), reads)
+    }
+
+    #[tokio::test]
+    async fn a_watch_knows_what_is_not_there() {
+        let (send, line) = oneshot::channel();
+        let (client, reads) = server(line);
+        let objects = Objects::new(Some(client));
+        let mut changes = objects.changes();
+        let key = Key::new("ns", "c");
+        assert_eq!(objects.config_map("ns", "c").await.expect("read"), None);
+        let informer = objects.config_maps.lock().get(&key).expect("watched").informer.clone();
+        informer.synced().await;
+        assert_eq!(objects.config_map("ns", "c").await.expect("known"), None);
+        assert_eq!(reads.load(Ordering::Relaxed), 1, "only before there was a watch");
+        let object = json!({"metadata": {"namespace": "ns", "name": "c", "resourceVersion": "2"}});
+        send.send(json!({"type": "ADDED", "object": object}).to_string() + "\n").expect("watched");
+        assert_eq!(changes.recv().await.expect("told"), (Kind::ConfigMap, key));
+        assert!(objects.config_map("ns", "c").await.expect("known").is_some());
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+    }
 }

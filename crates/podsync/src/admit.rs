@@ -9,17 +9,19 @@ use scheduling::taints::{self, Effect};
 use scheduling::{NodeInfo, PodInfo};
 
 use crate::plan::Reason;
-use crate::{pod as spec, qos, quantity, resources};
+use crate::{pod as spec, qos, quantity, resources, sysctl};
 
 const COUNTED: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
-/// `running` are the pods already admitted here that have not ended.
+/// `running` are the pods already admitted here that have not ended; `sysctls` what the node's owner allows to be set.
 pub fn admit<'a>(
     pod: &Pod,
     running: impl Iterator<Item = &'a Pod> + Clone,
     allocatable: &BTreeMap<String, Quantity>,
     node: Option<&Node>,
+    sysctls: &[String],
 ) -> Result<(), Reason> {
+    sysctl::admit(pod, sysctls)?;
     fits(pod, running.clone(), allocatable)?;
     let wants = PodInfo::new(pod);
     if let Some(node) = node {
@@ -110,13 +112,13 @@ mod tests {
             [("cpu", "2"), ("pods", "2")].map(|(k, v)| (k.to_owned(), Quantity(v.into()))).into();
         let check = |wanted: &str, running: &[&str], expected: Result<(), &str>| {
             let others: Vec<Pod> = running.iter().map(|cpu| pod(cpu)).collect();
-            let result = admit(&pod(wanted), others.iter(), &allocatable, None);
+            let result = admit(&pod(wanted), others.iter(), &allocatable, None, &[]);
             assert_eq!(result.as_ref().map_err(|r| r.reason.as_str()).copied(), expected, "{wanted} {running:?}");
         };
         check("1", &["1"], Ok(()));
         check("1", &["1500m"], Err("OutOfcpu"));
         check("0", &["0", "0"], Err("OutOfpods"));
-        let full = admit(&pod("1"), [pod("1500m")].iter(), &allocatable, None).expect_err("full");
+        let full = admit(&pod("1"), [pod("1500m")].iter(), &allocatable, None, &[]).expect_err("full");
         let message = "Node didn't have enough resource: cpu, requested: 1000, used: 1500, capacity: 2000";
         assert_eq!(full.message, message);
     }
@@ -131,7 +133,7 @@ mod tests {
         let tolerations = json!([{"key": "maintenance", "operator": "Exists"}]);
         let check = |mut spec: serde_json::Value, expected: Result<(), &str>| {
             spec["containers"] = json!([{"name": "c", "image": "i"}]);
-            let result = admit(&pod_of(spec.clone()), [].iter(), &BTreeMap::new(), Some(&node));
+            let result = admit(&pod_of(spec.clone()), [].iter(), &BTreeMap::new(), Some(&node), &[]);
             assert_eq!(result.as_ref().map_err(|r| r.message.as_str()).copied(), expected, "{spec}");
         };
         let term = |value: &str| {
@@ -153,7 +155,7 @@ mod tests {
             pod_of(json!({"containers": [{"name": "c", "image": "i", "ports": ports}]}))
         };
         let check = |port: i32, expected: Result<(), &str>| {
-            let result = admit(&on(port), [on(8080)].iter(), &BTreeMap::new(), None);
+            let result = admit(&on(port), [on(8080)].iter(), &BTreeMap::new(), None, &[]);
             assert_eq!(result.as_ref().map_err(|r| r.reason.as_str()).copied(), expected, "{port}");
         };
         check(8080, Err("NodePorts"));

@@ -20,6 +20,7 @@ pub mod quantity;
 pub mod resources;
 pub mod runtime;
 pub mod status;
+pub mod sysctl;
 
 pub use backoff::Backoff;
 pub use memory::Memory;

@@ -76,6 +76,13 @@ fn ephemeral_as_container(e: &k8s_openapi::api::core::v1::EphemeralContainer) ->
     }
 }
 
+/// The container whose processes an ephemeral one is to see.
+pub fn target<'a>(pod: &'a Pod, ephemeral: &str) -> Option<&'a str> {
+    let list = spec(pod).and_then(|s| s.ephemeral_containers.as_deref()).unwrap_or_default();
+    let found = list.iter().find(|e| e.name == ephemeral);
+    found.and_then(|e| e.target_container_name.as_deref()).filter(|name| !name.is_empty())
+}
+
 /// Every container of the pod by that name, of whatever kind.
 pub fn container(pod: &Pod, name: &str) -> Option<Container> {
     let regular = init_containers(pod).iter().chain(containers(pod)).find(|c| c.name == name).cloned();

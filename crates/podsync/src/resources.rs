@@ -96,6 +96,17 @@ pub fn pod_limits(pod: &Pod) -> Limits {
     }
 }
 
+/// How large a volume in memory may grow: its own limit, but never more than the pod may use, or all pods of the node.
+pub fn memory_volume_bytes(
+    pod: &Pod,
+    size_limit: Option<&Quantity>,
+    allocatable: &BTreeMap<String, Quantity>,
+) -> Option<i64> {
+    let own = size_limit.map(quantity::value);
+    let node = quantity::get(Some(allocatable), "memory").map(quantity::value);
+    [own, Some(pod_limits(pod).memory_bytes), node].into_iter().flatten().filter(|bytes| *bytes > 0).min()
+}
+
 /// Who the kernel kills first when the node is out of memory.
 pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory_bytes: i64) -> i64 {
     let critical = pod.spec.as_ref().and_then(|s| s.priority).is_some_and(|p| p >= 2_000_000_000);
@@ -151,6 +162,28 @@ mod tests {
                 {"name": "i", "image": "i", "resources": cpu("900m")}],
             "containers": [{"name": "c", "image": "i", "resources": cpu("500m")}]}));
         assert_eq!(pod_request_milli(&pod, "cpu"), 1000);
+    }
+
+    #[test]
+    fn volumes_in_memory_are_bounded() {
+        let allocatable = BTreeMap::from([("memory".to_owned(), Quantity("1Gi".into()))]);
+        let check = |limits: [&str; 2], own: &str, expected: i64| {
+            let containers = limits.map(|limit| {
+                let limits = if limit.is_empty() { json!({}) } else { json!({"memory": limit}) };
+                json!({"name": "c", "image": "i", "resources": {"limits": limits}})
+            });
+            let pod = pod_of(json!({"containers": containers}));
+            let own = (!own.is_empty()).then(|| Quantity(own.into()));
+            let found = memory_volume_bytes(&pod, own.as_ref(), &allocatable);
+            assert_eq!(found, Some(expected << 20), "{limits:?} {own:?}");
+        };
+        check(["", ""], "", 1024);
+        check(["", ""], "2Gi", 1024);
+        check(["", ""], "0", 1024);
+        check(["", ""], "16Mi", 16);
+        check(["64Mi", "64Mi"], "", 128);
+        check(["64Mi", "64Mi"], "16Mi", 16);
+        check(["64Mi", ""], "", 1024);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Wanted<'a> {
     pub image: &'a Present,
     pub volumes: &'a Volumes,
     pub pod_ips: &'a [String],
+    /// The container that an ephemeral one was made for.
+    pub target_id: Option<&'a str>,
 }
 
 /// Errors are `CreateContainerConfigError` messages.
@@ -62,7 +64,13 @@ pub async fn build(ctx: &Context, wanted: &Wanted<'_>) -> Result<ContainerConfig
                 oom_score_adj: resources::oom_score_adj(pod, container, ctx.machine.memory_bytes),
                 ..LinuxContainerResources::default()
             }),
-            security_context: Some(security::container(pod, container, wanted.image, &ctx.settings.root_dir)),
+            security_context: Some(security::container(
+                pod,
+                container,
+                wanted.image,
+                &ctx.settings.root_dir,
+                wanted.target_id,
+            )),
         }),
         envs: environment.into_pairs().into_iter().map(|(key, value)| KeyValue { key, value }).collect(),
         devices: Vec::new(),
@@ -130,7 +138,7 @@ fn mounts(ctx: &Context, wanted: &Wanted<'_>, environment: &env::Environment) ->
         })?;
         let sub = match (&mount.sub_path, &mount.sub_path_expr) {
             (Some(path), _) if !path.is_empty() => Some(path.clone()),
-            (_, Some(template)) if !template.is_empty() => Some(environment.expand(template)),
+            (_, Some(template)) if !template.is_empty() => Some(environment.expand_fully(template)?),
             _ => None,
         };
         let host = match sub {

@@ -1,7 +1,8 @@
 //! A container's environment: services, `envFrom`, then `env` in order, each able to refer to
 //! what came before it.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 use podsync::expand::expand;
@@ -25,6 +26,20 @@ impl Environment {
 
     pub fn expand(&self, text: &str) -> String {
         expand(text, |name| self.values.get(name).cloned())
+    }
+
+    /// As [`Environment::expand`], but every variable must have a value: what comes out names a file.
+    pub fn expand_fully(&self, text: &str) -> Result<String, String> {
+        let missing = RefCell::new(BTreeSet::new());
+        let expanded = expand(text, |name| {
+            let value = self.values.get(name).filter(|value| !value.is_empty()).cloned();
+            if value.is_none() {
+                missing.borrow_mut().insert(name.to_owned());
+            }
+            value
+        });
+        let missing: Vec<String> = missing.into_inner().into_iter().collect();
+        if missing.is_empty() { Ok(expanded) } else { Err(format!("missing value for {}", missing.join(", "))) }
     }
 
     pub fn into_pairs(self) -> Vec<(String, String)> {
@@ -137,5 +152,24 @@ fn required(
         None if optional == Some(true) => Ok(None),
         None if exists => Err(format!("couldn't find key {key} in {kind} {namespace}/{name}")),
         None => Err(format!("{resource} {name:?} not found")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_expansion_needs_every_value() {
+        let mut env = Environment::default();
+        env.set("A", "1".into());
+        env.set("EMPTY", String::new());
+        let check = |text: &str, expected: Result<&str, &str>| {
+            assert_eq!(env.expand_fully(text).as_ref().map(String::as_str).map_err(String::as_str), expected, "{text}");
+        };
+        check("x/$(A)", Ok("x/1"));
+        check("$$(B)", Ok("$(B)"));
+        check("$(EMPTY)", Err("missing value for EMPTY"));
+        check("$(P)/$(A)/$(B)/$(P)", Err("missing value for B, P"));
     }
 }

@@ -62,7 +62,7 @@ fn linux(ctx: &Context, pod: &Pod) -> LinuxPodSandboxConfig {
     LinuxPodSandboxConfig {
         cgroup_parent: ctx.cgroups.parent(pod),
         security_context: Some(security::sandbox(pod, &ctx.settings.root_dir)),
-        sysctls: sysctls.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
+        sysctls: sysctls.iter().map(|s| (podsync::sysctl::dotted(&s.name), s.value.clone())).collect(),
         overhead: None,
         resources: Some(LinuxContainerResources {
             cpu_shares: limits.cpu_shares,

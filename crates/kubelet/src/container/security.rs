@@ -45,6 +45,15 @@ pub fn namespaces(pod: &Pod) -> NamespaceOption {
     }
 }
 
+/// A container made to look into another joins its process namespace, unless the pod's containers share one anyway.
+fn container_namespaces(pod: &Pod, target_id: Option<&str>) -> NamespaceOption {
+    let all = namespaces(pod);
+    match target_id.filter(|_| all.pid() == NamespaceMode::Container) {
+        Some(id) => NamespaceOption { pid: NamespaceMode::Target as i32, target_id: id.to_owned(), ..all },
+        None => all,
+    }
+}
+
 fn seccomp(profile: Option<&SeccompProfile>, root: &Path) -> SecurityProfile {
     let (kind, path) = match profile.map(|p| p.type_.as_str()) {
         Some("RuntimeDefault") => (ProfileType::RuntimeDefault, String::new()),
@@ -100,7 +109,14 @@ pub fn sandbox(pod: &Pod, root: &Path) -> LinuxSandboxSecurityContext {
     }
 }
 
-pub fn container(pod: &Pod, container: &Container, image: &Present, root: &Path) -> LinuxContainerSecurityContext {
+/// `target_id` is the container that an ephemeral one was made for.
+pub fn container(
+    pod: &Pod,
+    container: &Container,
+    image: &Present,
+    root: &Path,
+    target_id: Option<&str>,
+) -> LinuxContainerSecurityContext {
     let (own, all) = (container.security_context.clone().unwrap_or_default(), pod_context(pod));
     let user = own.run_as_user.or(all.run_as_user);
     let (uid, username) = match user.or(image.uid) {
@@ -118,7 +134,7 @@ pub fn container(pod: &Pod, container: &Container, image: &Present, root: &Path)
             ..Capability::default()
         }),
         privileged: own.privileged == Some(true),
-        namespace_options: Some(namespaces(pod)),
+        namespace_options: Some(container_namespaces(pod, target_id)),
         selinux_options: selinux(own.se_linux_options.or(all.se_linux_options.clone())),
         run_as_user: uid,
         run_as_username: username,
@@ -157,6 +173,19 @@ pub fn check_non_root(pod: &Pod, container: &Container, image: &Present) -> Resu
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn a_target_is_joined_where_processes_are_apart() {
+        let check = |spec: Value, target: Option<&str>, expected: (NamespaceMode, &str)| {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).expect("a pod");
+            let made = container_namespaces(&pod, target);
+            assert_eq!((made.pid(), made.target_id.as_str()), expected, "{spec}");
+        };
+        check(json!({"containers": []}), None, (NamespaceMode::Container, ""));
+        check(json!({"containers": []}), Some("id"), (NamespaceMode::Target, "id"));
+        check(json!({"containers": [], "shareProcessNamespace": true}), Some("id"), (NamespaceMode::Pod, ""));
+        check(json!({"containers": [], "hostPID": true}), Some("id"), (NamespaceMode::Node, ""));
+    }
 
     #[test]
     fn non_root() {

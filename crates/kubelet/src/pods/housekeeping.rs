@@ -50,7 +50,7 @@ pub async fn sweep(ctx: &Context, pods: &Pods, running: impl Iterator<Item = &St
 }
 
 /// Everything a pod may read: its volumes, environment and pull secrets.
-fn references(pod: &k8s_openapi::api::core::v1::Pod) -> Vec<crate::objects::Reference> {
+pub fn references(pod: &k8s_openapi::api::core::v1::Pod) -> Vec<crate::objects::Reference> {
     use crate::objects::Kind::{ConfigMap, Secret};
     use client::Key;
     let namespace = podsync::pod::namespace(pod);

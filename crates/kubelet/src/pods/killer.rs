@@ -30,7 +30,7 @@ async fn pre_stop(ctx: &Context, pod: &Pod, kill: &Kill, pod_ip: Option<&str>) {
     let Some(container) = podsync::pod::container(pod, &kill.name) else { return };
     let Some(handler) = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()) else { return };
     let limit = Duration::from_secs(kill.grace_seconds.unsigned_abs());
-    let hook = hooks::run(ctx, &container, &kill.id, pod_ip, handler, limit);
+    let hook = hooks::run(ctx, pod, &container, &kill.id, pod_ip, handler, limit);
     let failure = match tokio::time::timeout(limit, hook).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error,

@@ -12,7 +12,7 @@ use podsync::pod as spec;
 use crate::context::Context;
 use crate::objects::Reference;
 use crate::pods::worker::Worker;
-use crate::pods::{Entry, mirror};
+use crate::pods::{Entry, housekeeping, mirror};
 use crate::volumes;
 
 #[derive(Default)]
@@ -166,10 +166,11 @@ impl Pods {
         table.stale.remove(uid);
     }
 
-    /// An API object changed: the pods made of it bring their volumes up to date.
+    /// An API object changed: the pods made of it bring their volumes up to date, and what failed for its lack is tried
+    /// again.
     pub fn mark_stale(&self, changed: &Reference) {
         for entry in self.all() {
-            if volumes::references(&entry.desired().pod).contains(changed) {
+            if housekeeping::references(&entry.desired().pod).contains(changed) {
                 self.mark(&entry);
             }
         }

@@ -1,5 +1,6 @@
 //! Carries out one job of a pod: volumes, cgroup, sandbox, then its containers one after another.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::recorder::Type;
@@ -37,6 +38,10 @@ pub struct Starter {
     pub job: Job,
     /// The sandbox in use and its addresses, unless the job makes one.
     pub sandbox: Option<(String, Vec<String>, u32)>,
+    /// The pod's volumes as they were set up last.
+    pub volumes: Option<Volumes>,
+    /// The newest instance of each container, by name.
+    pub instances: BTreeMap<String, String>,
     pub notes: mpsc::Sender<Note>,
     /// The pod is to end: no further step is begun. A call to the runtime under way is not cut
     /// off, because the runtime would finish it all the same, unseen.
@@ -60,7 +65,8 @@ impl Starter {
         let known_ips = self.sandbox.as_ref().map(|(_, ips, _)| ips.clone()).unwrap_or_default();
         let mount = |message: String| ("FailedMount", message);
         let before = config::facts(&self.ctx, &known_ips);
-        let mut volumes = volumes::setup(&self.ctx, &self.pod, &before).await.map_err(mount)?;
+        let earlier = self.volumes.as_ref();
+        let mut volumes = volumes::setup(&self.ctx, &self.pod, &before, earlier).await.map_err(mount)?;
         self.ctx.cgroups.create_pod(&self.pod).map_err(|e| ("FailedCreatePodContainer", format!("{e:#}")))?;
         let (id, ips, attempt) = match (&self.sandbox, self.job.create_sandbox) {
             (Some(known), None) => known.clone(),
@@ -72,7 +78,7 @@ impl Starter {
                 let made = made.map_err(|e| failed(e.to_string()))?;
                 // Files made from the pod's address could not be right before.
                 let facts = config::facts(&self.ctx, &made.1);
-                volumes = volumes::setup(&self.ctx, &self.pod, &facts).await.map_err(mount)?;
+                volumes = volumes::setup(&self.ctx, &self.pod, &facts, Some(&volumes)).await.map_err(mount)?;
                 made
             }
         };
@@ -143,8 +149,10 @@ impl Launch<'_> {
             image = ctx.images.ensure(pod, self.container, sandbox) => image?,
             () = self.starter.cancel.cancelled() => return Err(self.cancelled()),
         };
+        let target_id = self.target_id().map_err(|message| self.fail("CreateContainerConfigError", message))?;
         let wanted = config::Wanted {
             pod,
+            target_id,
             container: self.container,
             restart_count: self.start.restart_count,
             image: &image,
@@ -170,6 +178,12 @@ impl Launch<'_> {
         self.post_start(&id).await
     }
 
+    fn target_id(&self) -> Result<Option<&str>, String> {
+        let Some(name) = spec::target(&self.starter.pod, &self.container.name) else { return Ok(None) };
+        let id = self.starter.instances.get(name);
+        id.map(|id| Some(id.as_str())).ok_or_else(|| format!("unable to find target container {name}"))
+    }
+
     async fn post_start(&self, id: &str) -> Result<(), Reason> {
         let Some(handler) = self.container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
             return Ok(());
@@ -177,7 +191,7 @@ impl Launch<'_> {
         let (ctx, pod) = (&self.starter.ctx, &self.starter.pod);
         let ip = self.ips.first().map(String::as_str);
         let hook = tokio::select! {
-            hook = hooks::run(ctx, self.container, id, ip, handler, std::time::Duration::ZERO) => hook,
+            hook = hooks::run(ctx, pod, self.container, id, ip, handler, std::time::Duration::ZERO) => hook,
             () = self.starter.cancel.cancelled() => return Err(self.cancelled()),
         };
         let Err(error) = hook else { return Ok(()) };

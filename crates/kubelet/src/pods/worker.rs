@@ -30,8 +30,9 @@ use crate::volumes;
 const NOTES: usize = 32;
 /// After the runtime did not answer.
 const RUNTIME_RETRY: Duration = Duration::from_secs(1);
-/// After a volume could not be brought up to date.
+/// After a volume could not be brought up to date: doubled each time.
 const REFRESH_RETRY: Duration = Duration::from_secs(5);
+const REFRESH_RETRY_MOST: Duration = Duration::from_secs(120);
 /// After the API server did not take the deletion, or something would not go away.
 const FINISH_RETRY: Duration = Duration::from_secs(1);
 
@@ -64,6 +65,7 @@ pub struct Worker {
     refreshing: bool,
     /// When to try again what could not be brought up to date.
     refresh_again: Option<Timestamp>,
+    refresh_pause: Duration,
     states: watch::Sender<Option<PodStatus>>,
     published_to: Option<String>,
     /// Why this node would not take the pod.
@@ -101,6 +103,7 @@ impl Worker {
             volumes: None,
             refreshing: false,
             refresh_again: None,
+            refresh_pause: REFRESH_RETRY,
             states,
             published_to: None,
             rejected: None,
@@ -144,7 +147,7 @@ impl Worker {
     fn take_note(&mut self, note: Note) {
         let now = Timestamp::now();
         match note {
-            Note::Volumes(volumes) => self.volumes = Some(volumes),
+            Note::Volumes(volumes) => self.take_volumes(volumes),
             Note::Launching(start) => {
                 self.told.remove(&start.name);
                 self.memory.record_start(&start, now);
@@ -170,12 +173,8 @@ impl Worker {
             Some(Done::Refreshed(result)) => {
                 self.refreshing = false;
                 match result {
-                    Ok(volumes) => self.volumes = Some(volumes),
-                    Err(message) => {
-                        let pod = self.entry.desired().pod;
-                        self.ctx.events.pod(&pod, Type::Warning, "FailedMount", &message);
-                        self.refresh_again = Some(Timestamp::now() + REFRESH_RETRY);
-                    }
+                    Ok(volumes) => self.take_volumes(volumes),
+                    Err(message) => self.retry_volumes(&[message]),
                 }
             }
             // A kill that was replaced ends as an error here; the one that replaced it counts.
@@ -191,6 +190,26 @@ impl Worker {
         }
     }
 
+    fn take_volumes(&mut self, volumes: volumes::Volumes) {
+        self.refresh_again = None;
+        if volumes.failures.is_empty() {
+            self.refresh_pause = REFRESH_RETRY;
+        } else {
+            self.retry_volumes(&volumes.failures);
+        }
+        self.volumes = Some(volumes);
+    }
+
+    /// Less and less often: what can be watched tells when there is something new.
+    fn retry_volumes(&mut self, failures: &[String]) {
+        let pod = self.entry.desired().pod;
+        for message in failures {
+            self.ctx.events.pod(&pod, Type::Warning, "FailedMount", message);
+        }
+        self.refresh_again = Some(Timestamp::now() + self.refresh_pause);
+        self.refresh_pause = (self.refresh_pause * 2).min(REFRESH_RETRY_MOST);
+    }
+
     async fn step(&mut self) -> Next {
         let runtime = match self.observer.observe(&self.ctx, &self.entry.uid).await {
             Ok(runtime) => runtime,
@@ -201,6 +220,12 @@ impl Worker {
         };
         let now = Timestamp::now();
         let pod = Arc::new(self.entry.pod());
+        // Whatever is under way may have read what was before: the mark stays until the end of that.
+        let marked = !self.refreshing && !self.memory.busy && self.pods.take_stale(&self.entry.uid);
+        if marked {
+            // What the last job lacked may be there now.
+            self.memory.retry_at = None;
+        }
         let stage = self.stage(&pod, &runtime, now);
         let verdicts = self.entry.probes.lock().clone();
         let input = Input { pod: &pod, stage: &stage, runtime: &runtime, memory: &self.memory, probes: &verdicts, now };
@@ -217,7 +242,7 @@ impl Worker {
             return self.finish(&pod, &runtime, &status).await;
         }
         if matches!(stage, Stage::Run) {
-            self.refresh_volumes(&pod, &runtime, now);
+            self.refresh_volumes(&pod, &runtime, marked, now);
         }
         Next::At([plan.wake_at, self.refresh_at()].into_iter().flatten().min())
     }
@@ -261,9 +286,9 @@ impl Worker {
         }
         let others = self.pods.active_except(&self.entry.uid);
         let node = self.ctx.node.read().clone();
-        let allocatable = &self.ctx.machine.allocatable;
-        if let Err(reason) = podsync::admit::admit(pod, others.iter().map(AsRef::as_ref), allocatable, node.as_deref())
-        {
+        let (allocatable, sysctls) = (&self.ctx.machine.allocatable, &self.ctx.settings.config.allowed_unsafe_sysctls);
+        let others = others.iter().map(AsRef::as_ref);
+        if let Err(reason) = podsync::admit::admit(pod, others, allocatable, node.as_deref(), sysctls) {
             self.ctx.events.pod(pod, Type::Warning, &reason.reason, &reason.message);
             self.rejected = Some(reason);
         }
@@ -307,8 +332,13 @@ impl Worker {
         let current = runtime.current_sandbox(spec::host_network(pod));
         let ips = |s: &podsync::Sandbox| if spec::host_network(pod) { self.ctx.host_ips() } else { s.ips.clone() };
         let sandbox = current.map(|s| (s.id.clone(), ips(s), s.attempt));
+        let mut instances = BTreeMap::new();
+        for container in &runtime.containers {
+            instances.entry(container.name.clone()).or_insert_with(|| container.id.clone());
+        }
         let (ctx, notes) = (self.ctx.clone(), self.notes.0.clone());
-        let starter = Starter { ctx, pod: pod.clone(), job, sandbox, notes, cancel: self.cancel.clone() };
+        let (volumes, cancel) = (self.volumes.clone(), self.cancel.clone());
+        let starter = Starter { ctx, pod: pod.clone(), job, sandbox, volumes, instances, notes, cancel };
         self.memory.busy = true;
         self.job = Some(self.tasks.spawn(async move {
             Box::pin(starter.run()).await;
@@ -400,12 +430,11 @@ impl Worker {
     }
 
     /// Volumes made of API objects follow those; so they must after a restart of the kubelet.
-    fn refresh_volumes(&mut self, pod: &Arc<Pod>, runtime: &PodRuntime, now: Timestamp) {
-        // Whatever is under way may have read what was before: the mark stays until the end of that.
+    fn refresh_volumes(&mut self, pod: &Arc<Pod>, runtime: &PodRuntime, marked: bool, now: Timestamp) {
+        // A job that was just begun sets them up by itself.
         if self.refreshing || self.memory.busy {
             return;
         }
-        let marked = self.pods.take_stale(&self.entry.uid);
         let due = self.refresh_at().is_some_and(|at| at <= now);
         let stale = match &self.volumes {
             Some(_) => marked || due,
@@ -416,12 +445,12 @@ impl Worker {
         }
         self.refreshing = true;
         self.refresh_again = None;
-        let (ctx, pod) = (self.ctx.clone(), pod.clone());
+        let (ctx, pod, earlier) = (self.ctx.clone(), pod.clone(), self.volumes.clone());
         let ips = pod.status.as_ref().and_then(|s| s.pod_ips.clone()).unwrap_or_default();
         let ips: Vec<String> = ips.into_iter().map(|ip| ip.ip).collect();
         self.tasks.spawn(async move {
             let facts = config::facts(&ctx, &ips);
-            Done::Refreshed(volumes::setup(&ctx, &pod, &facts).await)
+            Done::Refreshed(volumes::setup(&ctx, &pod, &facts, earlier.as_ref()).await)
         });
     }
 

@@ -257,6 +257,8 @@ mod tests {
         check(Method::POST, "/exec/ns/p/c", "create", &["proxy"]);
         check(Method::GET, "/containerLogs/ns/p/c", "get", &["proxy"]);
         check(Method::GET, "/healthz", "get", &["healthz", "proxy"]);
+        check(Method::GET, "/configz", "get", &["configz", "proxy"]);
+        check(Method::GET, "/logs/syslog", "get", &["log"]);
         check(Method::GET, "/unheard-of", "get", &["proxy"]);
     }
 }

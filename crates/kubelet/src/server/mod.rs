@@ -4,12 +4,14 @@ pub mod auth;
 pub mod body;
 pub mod logs;
 pub mod metrics;
+pub mod node_logs;
 pub mod pods;
 pub mod request;
 pub mod rotate;
 pub mod streams;
 pub mod tls;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -103,6 +106,8 @@ impl Server {
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         match parts.as_slice() {
             ["pods"] if read => pods::list(self),
+            ["configz"] if read => body::json(&json!({"kubeletconfig": self.ctx.settings.config})),
+            ["logs", ..] if read => node_logs::serve(Path::new(node_logs::ROOT), &path),
             ["containerLogs", namespace, pod, container] if read => {
                 logs::serve(self, &request, namespace, pod, container).await
             }

@@ -7,6 +7,7 @@ use client::Key;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use podsync::pod as spec;
+use podsync::resources::memory_volume_bytes;
 
 use crate::container::downward::Facts;
 use crate::context::Context;
@@ -21,9 +22,14 @@ pub mod writer;
 /// Where each volume of a pod is, and when the next one goes stale.
 #[derive(Debug, Clone, Default)]
 pub struct Volumes {
-    paths: BTreeMap<String, (PathBuf, bool)>,
+    paths: BTreeMap<String, Place>,
     pub refresh_at: Option<Timestamp>,
+    /// `FailedMount` messages about those that could not be brought up to date.
+    pub failures: Vec<String>,
 }
+
+/// A path on the host, and whether it can never be written to.
+type Place = (PathBuf, bool);
 
 impl Volumes {
     pub fn path(&self, name: &str) -> Option<&Path> {
@@ -43,18 +49,42 @@ fn list(pod: &Pod) -> &[Volume] {
     pod.spec.as_ref().and_then(|s| s.volumes.as_deref()).unwrap_or_default()
 }
 
-pub async fn setup(ctx: &Context, pod: &Pod, facts: &Facts) -> Result<Volumes> {
+/// Sets up what is new and brings the rest up to date. A volume that was set up before stays as it is when it cannot be
+/// brought up to date: only one that never was holds the pod up. `earlier` is what the last call answered.
+pub async fn setup(ctx: &Context, pod: &Pod, facts: &Facts, earlier: Option<&Volumes>) -> Result<Volumes> {
     let dir = ctx.settings.pod_dir(spec::uid(pod));
     std::fs::create_dir_all(&dir).map_err(|e| format!("cannot make {}: {e}", dir.display()))?;
     let mut volumes = Volumes::default();
     for volume in list(pod) {
-        let made = one(ctx, pod, volume, &dir.join("volumes"), facts).await;
-        let (path, read_only, refresh_at) =
-            made.map_err(|e| format!("MountVolume.SetUp failed for volume {:?} : {e}", volume.name))?;
+        let made = one(ctx, pod, volume, &dir, facts).await;
+        let made = made.map_err(|e| format!("MountVolume.SetUp failed for volume {:?} : {e}", volume.name));
+        let (place, refresh_at) = match (made, standing(volume, &dir, earlier)) {
+            (Ok(made), _) => made,
+            (Err(message), Some(place)) => {
+                volumes.failures.push(message);
+                (place, None)
+            }
+            (Err(message), None) => return Err(message),
+        };
         volumes.refresh_at = [volumes.refresh_at, refresh_at].into_iter().flatten().min();
-        volumes.paths.insert(volume.name.clone(), (path, read_only));
+        volumes.paths.insert(volume.name.clone(), place);
     }
     Ok(volumes)
+}
+
+fn place(pod_dir: &Path, plugin: &str, volume: &Volume) -> PathBuf {
+    pod_dir.join("volumes").join(format!("kubernetes.io~{plugin}")).join(&volume.name)
+}
+
+/// Where a volume is that was set up before. Files tell by themselves, even after a restart of the kubelet.
+fn standing(volume: &Volume, pod_dir: &Path, earlier: Option<&Volumes>) -> Option<Place> {
+    match projection::of(volume) {
+        Some(projection) => {
+            let path = place(pod_dir, projection.plugin, volume);
+            writer::is_published(&path).then_some((path, true))
+        }
+        None => earlier?.paths.get(&volume.name).cloned(),
+    }
 }
 
 async fn one(
@@ -63,27 +93,28 @@ async fn one(
     volume: &Volume,
     dir: &Path,
     facts: &Facts,
-) -> Result<(PathBuf, bool, Option<Timestamp>)> {
-    let at = |plugin: &str| dir.join(format!("kubernetes.io~{plugin}")).join(&volume.name);
+) -> Result<(Place, Option<Timestamp>)> {
     let fs_group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|c| c.fs_group);
     if let Some(source) = &volume.empty_dir {
-        let path = at("empty-dir");
-        plain::empty_dir(source, &path, fs_group)?;
-        return Ok((path, false, None));
+        let path = place(dir, "empty-dir", volume);
+        let meta = dir.join("plugins/kubernetes.io~empty-dir").join(&volume.name);
+        let memory_bytes = memory_volume_bytes(pod, source.size_limit.as_ref(), &ctx.machine.allocatable);
+        plain::empty_dir(source, &path, &meta, &plain::Fresh { fs_group, memory_bytes })?;
+        return Ok(((path, false), None));
     }
     if let Some(source) = &volume.host_path {
-        return Ok((plain::host_path(source)?, false, None));
+        return Ok(((plain::host_path(source)?, false), None));
     }
     let Some(projection) = projection::of(volume) else {
         return Err("volume type is not supported on this node".into());
     };
-    let path = at(projection.plugin);
+    let path = place(dir, projection.plugin, volume);
     let payload = projection::payload(ctx, pod, &volume.name, &projection, facts).await?;
     if projection.in_memory {
         plain::tmpfs(&path, None)?;
     }
     writer::write(&path, &payload.files, fs_group).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-    Ok((path, true, payload.refresh_at))
+    Ok(((path, true), payload.refresh_at))
 }
 
 /// The API objects whose change makes this pod's volumes stale.
@@ -155,4 +186,28 @@ fn unescape(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_set_up_stands() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let volume = |source: serde_json::Value| -> Volume { serde_json::from_value(source).expect("a volume") };
+        let files = volume(json!({"name": "files", "configMap": {"name": "c"}}));
+        assert_eq!(standing(&files, dir.path(), None), None, "never set up");
+        let path = place(dir.path(), "configmap", &files);
+        std::fs::create_dir_all(&path).expect("writable");
+        assert_eq!(standing(&files, dir.path(), None), None, "a directory, but nothing in it");
+        writer::write(&path, &writer::Files::new(), None).expect("written");
+        assert_eq!(standing(&files, dir.path(), None), Some((path, true)), "without a memory of it");
+
+        let host = volume(json!({"name": "host", "hostPath": {"path": "/srv", "type": "Directory"}}));
+        assert_eq!(standing(&host, dir.path(), Some(&Volumes::default())), None);
+        let known = Volumes { paths: [("host".to_owned(), ("/srv".into(), false))].into(), ..Volumes::default() };
+        assert_eq!(standing(&host, dir.path(), Some(&known)), Some(("/srv".into(), false)));
+    }
 }

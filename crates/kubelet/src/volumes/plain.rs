@@ -28,15 +28,33 @@ pub fn tmpfs(path: &Path, size_bytes: Option<i64>) -> Result<()> {
     mounted.map_err(|e| format!("cannot mount a tmpfs at {}: {e}", path.display()))
 }
 
-pub fn empty_dir(source: &EmptyDirVolumeSource, path: &Path, fs_group: Option<i64>) -> Result<()> {
-    match source.medium.as_deref().unwrap_or_default() {
+/// What a new emptyDir is made with.
+pub struct Fresh {
+    pub fs_group: Option<i64>,
+    /// The size of one in memory.
+    pub memory_bytes: Option<i64>,
+}
+
+/// Made once in the life of its pod: mode and owner are the containers' to change from then on. `meta` remembers that.
+pub fn empty_dir(source: &EmptyDirVolumeSource, path: &Path, meta: &Path, fresh: &Fresh) -> Result<()> {
+    let ready = meta.join("ready");
+    let medium = source.medium.as_deref().unwrap_or_default();
+    // What was in memory is gone with a restart of the node.
+    let standing = || if medium == "Memory" { is_mount(path) } else { path.is_dir() };
+    if ready.exists() && standing() {
+        return Ok(());
+    }
+    match medium {
         "" => std::fs::create_dir_all(path).map_err(describe(path))?,
-        "Memory" => {
-            let limit = source.size_limit.as_ref().map(podsync::quantity::value).filter(|size| *size > 0);
-            tmpfs(path, limit)?;
-        }
+        "Memory" => tmpfs(path, fresh.memory_bytes)?,
         other => return Err(format!("unknown storage medium {other:?}")),
     }
+    give(path, fresh.fs_group)?;
+    std::fs::create_dir_all(meta).and_then(|()| std::fs::write(&ready, "")).map_err(describe(meta))
+}
+
+/// Everybody may write, and what they make belongs to the pod's group if it has one.
+fn give(path: &Path, fs_group: Option<i64>) -> Result<()> {
     let mode = if fs_group.is_some() { 0o2777 } else { 0o777 };
     if let Some(gid) = fs_group.and_then(|gid| u32::try_from(gid).ok()) {
         std::os::unix::fs::chown(path, None, Some(gid)).map_err(describe(path))?;
@@ -71,6 +89,22 @@ pub fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_dir_is_made_once() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (path, meta) = (dir.path().join("volume"), dir.path().join("meta"));
+        let setup = || {
+            let fresh = Fresh { fs_group: None, memory_bytes: None };
+            empty_dir(&EmptyDirVolumeSource::default(), &path, &meta, &fresh).expect("set up");
+            std::fs::metadata(&path).expect("there").permissions().mode() & 0o7777
+        };
+        assert_eq!(setup(), 0o777);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("its owner");
+        assert_eq!(setup(), 0o700, "what a container made of it stays");
+        std::fs::remove_dir(&path).expect("empty");
+        assert_eq!(setup(), 0o777, "one that is gone is made again");
+    }
 
     #[test]
     fn host_path_types() {

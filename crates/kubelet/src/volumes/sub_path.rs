@@ -54,6 +54,9 @@ fn beneath(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     openat2(root, path, OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve))
 }
 
+/// Permissions, and the bit by which what is made in the pod's group stays there.
+const KEPT: u32 = 0o2777;
+
 /// Opens `sub` beneath the volume, making missing directories on the way: with the volume's mode, so that who may write
 /// to it may write to them.
 fn open(volume: &Path, sub: &str) -> io::Result<OwnedFd> {
@@ -66,7 +69,7 @@ fn open(volume: &Path, sub: &str) -> io::Result<OwnedFd> {
         Err(Errno::ENOENT) => {}
         other => return Ok(other?),
     }
-    let mode = Mode::from_bits_truncate(std::fs::metadata(volume)?.mode() & 0o777);
+    let mode = Mode::from_bits_truncate(std::fs::metadata(volume)?.mode() & KEPT);
     let mut done = PathBuf::from(".");
     for part in relative.components() {
         let parent = beneath(&root, &done)?;
@@ -102,12 +105,13 @@ mod tests {
             std::fs::set_permissions(&volume, Permissions::from_mode(mode)).expect("its owner");
             open(&volume, "a/b").expect("made");
             for made in ["a", "a/b"] {
-                let found = std::fs::metadata(volume.join(made)).expect("there").mode() & 0o777;
-                assert_eq!(found, mode & 0o777, "{made} in {mode:o}");
+                let found = std::fs::metadata(volume.join(made)).expect("there").mode() & 0o7777;
+                assert_eq!(found, mode & KEPT, "{made} in {mode:o}");
             }
         };
         check(0o777);
         check(0o2770);
+        check(0o1777);
         check(0o755);
     }
 

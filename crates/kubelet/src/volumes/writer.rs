@@ -36,6 +36,10 @@ pub fn write(dir: &Path, files: &Files, fs_group: Option<i64>) -> io::Result<boo
     }
     let fresh = fresh_dir(dir)?;
     let gid = fs_group.and_then(|gid| u32::try_from(gid).ok());
+    if current.is_none() {
+        // Programs that look find what upstream makes; the mount is read-only all the same.
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777))?;
+    }
     give(dir, gid)?;
     give(&dir.join(&fresh), gid)?;
     fill(&dir.join(&fresh), files, gid)?;
@@ -47,6 +51,11 @@ pub fn write(dir: &Path, files: &Files, fs_group: Option<i64>) -> io::Result<boo
         std::fs::remove_dir_all(dir.join(old))?;
     }
     Ok(true)
+}
+
+/// Whether a set of files was ever published here.
+pub fn is_published(dir: &Path) -> bool {
+    dir.join(DATA).is_dir()
 }
 
 /// Paths come from users: relative, inside, and clear of our own names.
@@ -110,8 +119,8 @@ fn fill(dir: &Path, files: &Files, gid: Option<u32>) -> io::Result<()> {
         if file.uid.is_some() || gid.is_some() {
             chown(&path, file.uid, gid)?;
         }
-        // The group may read whatever the owner may.
-        let mode = if gid.is_some() { file.mode | (file.mode & 0o400) >> 3 } else { file.mode };
+        // The group may read everything.
+        let mode = if gid.is_some() { file.mode | 0o440 } else { file.mode };
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
     }
     Ok(())
@@ -124,7 +133,7 @@ fn give(dir: &Path, gid: Option<u32>) -> io::Result<()> {
     }
     chown(dir, None, gid)?;
     let mode = std::fs::metadata(dir)?.permissions().mode();
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode | 0o2070))
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode | 0o2550))
 }
 
 /// The first component of every path, as a link into `..data`.
@@ -177,6 +186,21 @@ mod tests {
         let left = names(&dir);
         assert_eq!(left.len(), 4, "..data, one set, a and c: {left:?}");
         assert!(left.contains(&"c".into()) && !left.contains(&"d".into()));
+    }
+
+    #[test]
+    fn modes_are_those_that_users_know() {
+        let temp = tempfile::tempdir().expect("a temporary directory");
+        let check = |fs_group: Option<i64>, expected: [u32; 4]| {
+            let dir = temp.path().join(format!("{fs_group:?}"));
+            let file = File { data: Vec::new(), mode: 0o400, uid: None };
+            write(&dir, &[("d/f".to_owned(), file)].into(), fs_group).expect("written");
+            let found = ["", "..data", "d", "d/f"]
+                .map(|path| std::fs::metadata(dir.join(path)).expect("there").permissions().mode() & 0o7777);
+            assert_eq!(found, expected, "{fs_group:?}");
+        };
+        check(None, [0o777, 0o755, 0o755, 0o400]);
+        check(Some(0), [0o2777, 0o2755, 0o2755, 0o440]);
     }
 
     #[test]
