@@ -6,7 +6,7 @@ use client::recorder::Type;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 
 use crate::context::Context;
-use crate::probes::http;
+use crate::probes::{http, tls};
 
 /// A request without a limit of its own; this one only catches a server that never answers.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
@@ -62,7 +62,7 @@ enum Way {
 async fn http_get(target: &http::Target, asking: &http::Asking<'_>) -> Result<Way, String> {
     match http::get(target, asking).await {
         Ok(_) => Ok(Way::AsAsked),
-        Err(error) if error.contains(http::PLAIN_HTTP) => {
+        Err(error) if error.contains(tls::PLAIN_HTTP) => {
             // The first error tells more than that of a second attempt.
             http::get(&target.without_tls(), asking).await.map(|_| Way::WithoutTls).map_err(|_| error)
         }

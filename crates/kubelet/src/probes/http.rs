@@ -1,7 +1,6 @@
 //! HTTP and TCP checks from the node, as probes and hooks make them.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,20 +9,17 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use rustls::InvalidMessage;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use url::Url;
+
+use crate::probes::tls;
 
 /// Upstream reads no more of a probe's answer.
 const MAX_BODY: usize = 10 * 1024;
 
 /// The first one and those that follow a redirection.
 const MAX_REQUESTS: usize = 10;
-/// In the error of a request over TLS that was answered without.
-pub const PLAIN_HTTP: &str = "server gave HTTP response to HTTPS client";
 pub const PROBE_AGENT: &str = "kube-probe/1.36";
 pub const HOOK_AGENT: &str = "kube-lifecycle/1.36";
 
@@ -161,7 +157,11 @@ pub async fn get(first: &Target, asking: &Asking<'_>) -> Result<Answer, String> 
 async fn once(target: &Target, asking: &Asking<'_>, own_host: bool) -> Result<(Answer, Option<String>), String> {
     let stream = connect(&target.host, target.port, asking.timeout).await?;
     let request = request(target, asking, own_host)?;
-    if target.https { send(tls(stream, &target.host).await?, request).await } else { send(stream, request).await }
+    if target.https {
+        send(tls::connect(stream, &target.host).await?, request).await
+    } else {
+        send(stream, request).await
+    }
 }
 
 fn request(target: &Target, asking: &Asking<'_>, own_host: bool) -> Result<http::Request<Empty<Bytes>>, String> {
@@ -211,66 +211,6 @@ async fn text(mut body: Incoming) -> String {
     }
     read.truncate(MAX_BODY);
     String::from_utf8_lossy(&read).into_owned()
-}
-
-async fn tls(stream: TcpStream, host: &str) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
-    let provider = daemon::tls::provider();
-    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
-    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| unencrypted(&e))
-}
-
-fn unencrypted(error: &std::io::Error) -> String {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    match cause {
-        // The first byte is no TLS record's.
-        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => format!("http: {PLAIN_HTTP}"),
-        _ => error.to_string(),
-    }
-}
-
-/// A probe asks whether the pod answers, not who it is: like upstream, it verifies nothing.
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
@@ -339,6 +279,6 @@ pub(crate) mod tests {
         let endless = ask(false, &[ON]).await.expect_err("no end");
         assert!(endless.contains("stopped after 10 redirects"), "{endless}");
         let plain = ask(true, &[OK]).await.expect_err("not encrypted");
-        assert!(plain.contains(PLAIN_HTTP), "{plain}");
+        assert!(plain.contains(tls::PLAIN_HTTP), "{plain}");
     }
 }

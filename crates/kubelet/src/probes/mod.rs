@@ -2,6 +2,7 @@
 
 pub mod grpc;
 pub mod http;
+pub mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
