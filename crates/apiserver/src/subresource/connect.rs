@@ -210,11 +210,7 @@ pub async fn proxy(call: &Call<'_>) -> Result<Reply, ApiError> {
         "services" => service_destination(call, &asked)?,
         _ => pod_destination(call, &asked)?,
     };
-    // The path as the client wrote it, escapes and all.
-    let raw = request.uri.path();
-    let marker = format!("/{}/proxy", raw.split('/').rev().nth(info.rest.len() + 1).unwrap_or_default());
-    let path = raw.find(&marker).map_or("", |at| &raw[at + marker.len()..]);
-    let path = if path.is_empty() { "/" } else { path };
+    let path = proxied(request.uri.path(), info.rest.len());
     let path = request.uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     if request.headers.contains_key(http::header::UPGRADE) {
         return proxy::tunnel(&api.backend, &to, &path, request).await;
@@ -222,6 +218,15 @@ pub async fn proxy(call: &Call<'_>) -> Result<Reply, ApiError> {
     let body = request.take_body();
     let response = proxy::stream(&api.backend, &to, request.method.clone(), &path, request, body).await?;
     Ok(proxy::reply(response))
+}
+
+/// What stands behind `proxy`, as the client wrote it, escapes, slashes and all. `segments` are there of it.
+fn proxied(path: &str, segments: usize) -> &str {
+    let behind = path.rmatch_indices('/').filter(|(at, _)| !matches!(path.as_bytes().get(at + 1), None | Some(b'/')));
+    let rest = behind.take(segments).last().map_or(path.trim_end_matches('/').len(), |(at, _)| at);
+    // Slashes before the first segment are part of it.
+    let from = path[..rest].trim_end_matches('/').len();
+    if path[from..].is_empty() { "/" } else { &path[from..] }
 }
 
 fn node_destination(api: &Api, asked: &Named<'_>) -> Result<Destination, ApiError> {
@@ -296,6 +301,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_proxied_is_as_the_client_wrote_it() {
+        let check = |behind: &str, segments: usize, expected: &str| {
+            let path = format!("/api/v1/nodes/n/proxy{behind}");
+            assert_eq!(proxied(&path, segments), expected, "{path}");
+        };
+        check("", 0, "/");
+        check("/", 0, "/");
+        check("/logs/", 1, "/logs/");
+        check("/a%2Fb/proxy//c/", 3, "/a%2Fb/proxy//c/");
+        check("//x", 1, "//x");
+    }
 
     #[test]
     fn which_container() {
