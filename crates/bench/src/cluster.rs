@@ -1,6 +1,7 @@
 //! A cluster of one side: its flags, its start, its processes.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use crate::environment::Environment;
 use crate::pb::etcdserverpb::RangeRequest;
 use crate::process::{Process, Usage};
 
-const START_DEADLINE: Duration = Duration::from_secs(30);
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// The same for both, and more than any row writes.
 const QUOTA_BYTES: u64 = 8 << 30;
 
@@ -51,8 +52,10 @@ pub struct Cluster {
     pub addresses: Vec<SocketAddr>,
     tls: Option<Certificates>,
     members: Vec<Process>,
+    program: Program,
+    layout: Vec<Member>,
     /// Removed last.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 #[derive(Debug, Clone)]
@@ -79,15 +82,31 @@ impl Cluster {
             .enumerate()
             .map(|(n, ports)| Member { name: format!("m{n}"), client: ports[0], peer: ports[1] })
             .collect();
-        let mut started = Vec::new();
-        for member in &all {
-            let command = command(program, member, &all, dir.path(), tls);
-            started.push(Process::start(command, &dir.path().join(format!("{}.log", member.name)))?);
-        }
         let addresses = all.iter().map(|m| m.client).collect();
-        let mut cluster = Cluster { addresses, tls: tls.cloned(), members: started, _dir: dir };
-        cluster.wait().await.with_context(|| format!("{} with {members} members does not come up", program.name))?;
+        let (program, tls) = (program.clone(), tls.cloned());
+        let mut cluster = Cluster { addresses, tls, members: Vec::new(), program, layout: all, dir };
+        cluster.start_members().await?;
         Ok(cluster)
+    }
+
+    async fn start_members(&mut self) -> Result<()> {
+        for member in &self.layout {
+            let command = command(&self.program, member, &self.layout, self.dir.path(), self.tls.as_ref());
+            self.members.push(Process::start(command, &self.dir.path().join(format!("{}.log", member.name)))?);
+        }
+        let failed = format!("{} with {} members does not come up", self.program.name, self.layout.len());
+        self.wait().await.context(failed)
+    }
+
+    /// `kill -9` of every member, and a start on what they have left behind.
+    pub async fn kill_and_start(&mut self) -> Result<()> {
+        self.members.clear();
+        self.start_members().await
+    }
+
+    /// What all its files take.
+    pub fn disk_bytes(&self) -> Result<u64> {
+        disk_bytes(self.dir.path())
     }
 
     async fn wait(&mut self) -> Result<()> {
@@ -113,6 +132,19 @@ impl Cluster {
     pub fn usage(&self) -> Result<Usage> {
         self.members.iter().try_fold(Usage::default(), |sum, member| Ok(sum.and(member.usage()?)))
     }
+}
+
+/// By blocks: what a file has reserved counts, what it has left out does not. Files come and go meanwhile.
+fn disk_bytes(dir: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(dir)?.flatten() {
+        sum += match entry.metadata() {
+            Ok(meta) if meta.is_dir() => disk_bytes(&entry.path()).unwrap_or(0),
+            Ok(meta) => meta.blocks() * 512,
+            Err(_) => 0,
+        };
+    }
+    Ok(sum)
 }
 
 /// A linearizable read is answered: there is a leader.

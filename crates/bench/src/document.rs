@@ -112,6 +112,7 @@ mod tests {
             kinds: Vec::new(),
             tls: false,
             chart: None,
+            fill: None,
         };
         let rows = [row(3.0, 1.0), row(4.0, 1.0)];
         let text = markdown(&setting, &plan, &rows, Path::new("docs/store.svg"));

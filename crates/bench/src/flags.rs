@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 
+use crate::fill::Load;
 use crate::workloads::{self, Kind};
 
 /// Measures kube-store and etcd side by side
@@ -36,6 +37,12 @@ pub struct Flags {
     /// Only these rows
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
+    /// Instead of the rows: fills one member of each side with so many keys, starts it again and deletes most of them
+    #[arg(long, value_name = "N")]
+    keys: Option<usize>,
+    /// The size of their values
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, requires = "keys")]
+    value_bytes: usize,
     /// Client connections with TLS and client certificates
     #[arg(long)]
     tls: bool,
@@ -57,6 +64,7 @@ pub struct Plan {
     pub kinds: Vec<&'static Kind>,
     pub tls: bool,
     pub chart: Option<PathBuf>,
+    pub fill: Option<Load>,
 }
 
 impl Flags {
@@ -69,6 +77,8 @@ impl Flags {
         ensure!((0.1..=600.0).contains(&self.seconds), "--seconds must be between 0.1 and 600");
         ensure!(self.members.iter().all(|n| [1, 3, 5].contains(n)), "--members may be 1, 3 and 5");
         ensure!(self.clients.iter().all(|n| (1..=10_000).contains(n)), "--clients must be between 1 and 10000");
+        ensure!(self.keys != Some(0), "--keys must be at least 1");
+        ensure!((1..=1_000_000).contains(&self.value_bytes), "--value-bytes must be between 1 and 1000000");
         let chart_is_svg = self.chart.as_ref().is_none_or(|file| file.extension().is_some_and(|e| e == "svg"));
         ensure!(chart_is_svg, "--chart must name a file that ends in .svg");
         Ok(Plan {
@@ -82,6 +92,7 @@ impl Flags {
             clients: self.clients,
             tls: self.tls,
             chart: self.chart,
+            fill: self.keys.map(|keys| Load { keys, value_bytes: self.value_bytes }),
         })
     }
 }
@@ -109,6 +120,8 @@ mod tests {
         check(&["--members", "2"], Err("--members"));
         check(&["--clients", "0"], Err("--clients"));
         check(&["--chart", "store.png"], Err(".svg"));
+        check(&["--keys", "0"], Err("--keys"));
+        check(&["--keys", "5", "--value-bytes", "0"], Err("--value-bytes"));
         check(&["--dir", "/nowhere"], Err("/nowhere"));
     }
 }

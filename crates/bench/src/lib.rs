@@ -17,6 +17,7 @@ mod connection;
 mod disk;
 mod document;
 mod environment;
+mod fill;
 pub mod flags;
 mod load;
 mod measure;

@@ -18,6 +18,7 @@ pub struct Usage {
     pub cpu: Duration,
     pub written_bytes: u64,
     pub peak_memory_bytes: u64,
+    pub memory_bytes: u64,
 }
 
 impl Usage {
@@ -26,10 +27,13 @@ impl Usage {
             let path = format!("/proc/{pid}/{name}");
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
         };
+        let status = read("status")?;
+        let kib = |name: &str| number(&status, name).map(|kib| kib << 10);
         Ok(Usage {
             cpu: cpu(&read("stat")?).context("/proc/PID/stat is not as expected")?,
             written_bytes: number(&read("io")?, "write_bytes:").context("/proc/PID/io has no write_bytes")?,
-            peak_memory_bytes: number(&read("status")?, "VmHWM:").context("/proc/PID/status has no VmHWM")? << 10,
+            peak_memory_bytes: kib("VmHWM:").context("/proc/PID/status has no VmHWM")?,
+            memory_bytes: kib("VmRSS:").context("/proc/PID/status has no VmRSS")?,
         })
     }
 
@@ -39,6 +43,7 @@ impl Usage {
             cpu: self.cpu + other.cpu,
             written_bytes: self.written_bytes + other.written_bytes,
             peak_memory_bytes: self.peak_memory_bytes.max(other.peak_memory_bytes),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
         }
     }
 }

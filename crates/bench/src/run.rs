@@ -19,7 +19,7 @@ use crate::process::Usage;
 use crate::progress::Progress;
 use crate::report::{self, Row};
 use crate::workloads::{Clients, Kind};
-use crate::{chart, load};
+use crate::{chart, fill, load};
 
 /// At rest is who takes no more than this of a core.
 const REST_LOOK: Duration = Duration::from_millis(100);
@@ -87,6 +87,9 @@ async fn measure_all(plan: &Plan) -> Result<()> {
     let setting = setting(&bench)?;
     for line in setting.lines(plan) {
         bench.progress.say(&line);
+    }
+    if let Some(load) = plan.fill {
+        return fill::run(plan, load, bench.dir, |line| bench.progress.say(line)).await;
     }
     let (rows, failures) = bench.rows().await;
     drop(bench);

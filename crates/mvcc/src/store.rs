@@ -241,6 +241,11 @@ impl Store {
         changes
     }
 
+    /// How many records [`Store::take_changes`] would at most name.
+    pub fn changed(&self) -> usize {
+        self.changes.written.len() + self.changes.removed.len()
+    }
+
     /// Every version held, in the order in which they were written.
     pub fn records(&self) -> Vec<(Revision, Arc<KeyValue>)> {
         let versions = self.index.values().flat_map(KeyIndex::versions);

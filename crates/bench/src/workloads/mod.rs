@@ -113,7 +113,7 @@ pub fn named(names: &[String]) -> Result<Vec<&'static Kind>> {
 }
 
 /// Bytes that do not compress.
-fn value(bytes: usize) -> Bytes {
+pub fn value(bytes: usize) -> Bytes {
     let mut value = vec![0; bytes];
     rand::rng().fill_bytes(&mut value);
     value.into()

@@ -37,6 +37,7 @@ impl Core {
                 told = state.kv.revision();
             }
         }
+        self.unsaved = state.kv.changed();
         drop(state);
         self.node.advance_apply_to(last);
         self.node.mut_store().trim(last);

@@ -29,6 +29,9 @@ const MAX_APPLIED_BYTES: u64 = 4 << 20;
 pub(super) const READ_RETRY_TICKS: u64 = 5;
 /// How long a member that stops tries to end well, in election timeouts.
 const STOP_ELECTIONS: usize = 2;
+/// A checkpoint is due after so many changed records for each entry of `--snapshot-count`: large transactions would make
+/// a start long, and a compaction is to give its space back.
+const CHANGES_PER_ENTRY: u64 = 8;
 
 pub enum Input {
     Propose(Proposal),
@@ -101,6 +104,8 @@ pub struct Core {
     pub(super) written: u64,
     pub(super) persisted: u64,
     pub(super) newest: u64,
+    /// Records that the state has changed since the last checkpoint.
+    pub(super) unsaved: usize,
     /// The ready in which the term or the vote last changed.
     pub(super) voted: u64,
     /// Messages that promise what their ready has written: they leave once it is durable.
@@ -170,6 +175,7 @@ impl Core {
             persisted: 0,
             newest: 0,
             voted: 0,
+            unsaved: 0,
             held: VecDeque::new(),
             arrived_snapshot: None,
             installing: None,
@@ -364,7 +370,10 @@ impl Core {
     /// Begins a checkpoint when enough was applied since the last, or when one is wanted.
     fn checkpoint_if_due(&mut self, wanted: bool) {
         let applied = self.node.raft.raft_log.applied;
-        let due = applied.saturating_sub(self.checkpointed) >= self.config.snapshot_count;
+        let entries = applied.saturating_sub(self.checkpointed);
+        let changes = u64::try_from(self.unsaved).unwrap_or(u64::MAX);
+        let due = entries >= self.config.snapshot_count
+            || changes >= self.config.snapshot_count.saturating_mul(CHANGES_PER_ENTRY);
         if self.checkpointing || !(due || wanted || !self.checkpoint_waiters.is_empty()) {
             return;
         }
@@ -373,6 +382,7 @@ impl Core {
             (state.head(), state.kv.take_changes())
         };
         self.checkpointed = head.applied_index;
+        self.unsaved = 0;
         self.checkpointing = true;
         self.effects.jobs.push(Job { head, changes, whole: false });
     }

@@ -102,36 +102,78 @@ mod tests {
     use crate::gate::Gate;
     use crate::pb::etcdserverpb as pb;
     use crate::raft_node::core::{Config, Input};
+    use crate::raft_node::effects::Write;
     use crate::raft_node::handle::{Answer, Proposal};
     use crate::shared::Shared;
     use crate::state::State;
     use crate::token;
 
-    fn proposal() -> (Proposal, oneshot::Receiver<Answer>) {
+    fn proposal(op: Op) -> (Proposal, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one is free");
-        let op = Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 });
         (Proposal { op, answer, _permit: permit }, answered)
     }
 
-    #[test]
-    fn what_a_terms_leader_proposes_ends_with_the_term() {
+    /// A lone member that leads.
+    fn leader(snapshot_count: u64) -> Core {
         let mut state = State::default();
         state.conf.voters = vec![1];
         let tokens = token::Config::parse("simple", std::time::Duration::from_secs(1)).expect("etcd's default");
         let shared = Arc::new(Shared::new(1, state, Gate::new(tokens, 4)));
-        let config = Config { member_id: 1, snapshot_count: 1_000, election_ticks: 10, kept_entries: 100 };
+        let config = Config { member_id: 1, snapshot_count, election_ticks: 10, kept_entries: 100 };
         let mut core = Core::new(config, shared, raftlog::Recovered::default(), 1).expect("nothing is there");
         core.begin().expect("alone");
         core.drive().expect("elected");
+        core
+    }
+
+    #[test]
+    fn what_a_terms_leader_proposes_ends_with_the_term() {
+        let mut core = leader(1_000);
         let term = core.node.raft.term;
         for (bound_to, refused) in [(term - 1, true), (term, false)] {
-            let (proposal, mut answered) = proposal();
+            let (proposal, mut answered) = proposal(Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }));
             core.take(Input::ProposeAsLeader(bound_to, proposal)).expect("taken");
             core.drive().expect("proposed");
             let answer = answered.try_recv();
             assert_eq!(matches!(answer, Ok(Err(Refusal::NotLeader))), refused, "bound to term {bound_to}");
         }
         assert_eq!(core.pending.len(), 1);
+    }
+
+    /// Writes what there is to write, and says so.
+    fn persist(core: &mut Core) {
+        for write in std::mem::take(&mut core.effects.writes) {
+            if let Write::Append { number, .. } = write {
+                core.take(Input::Persisted { number }).expect("taken");
+            }
+        }
+        core.drive().expect("goes on");
+    }
+
+    #[test]
+    fn a_checkpoint_is_due_after_entries_or_after_the_records_of_large_ones() {
+        let check = |puts: usize, entries: usize, due: bool| {
+            let mut core = leader(100);
+            persist(&mut core);
+            for entry in 0..entries {
+                let put = |n: usize| {
+                    let key = format!("{entry}/{n}").into();
+                    let put = pb::PutRequest { key, ..pb::PutRequest::default() };
+                    pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) }
+                };
+                let txn = pb::TxnRequest { success: (0..puts).map(put).collect(), ..pb::TxnRequest::default() };
+                let (proposal, _answered) = proposal(Op::Txn(txn));
+                core.take(Input::Propose(proposal)).expect("taken");
+            }
+            core.drive().expect("proposed");
+            persist(&mut core);
+            assert_eq!(core.shared.state.read().kv.revision(), 1 + entries as i64);
+            assert_eq!(!core.effects.jobs.is_empty(), due, "{entries} entries of {puts} puts");
+        };
+        check(1, 50, false);
+        check(1, 100, true);
+        check(100, 7, false);
+        check(100, 8, true);
     }
 }
