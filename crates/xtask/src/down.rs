@@ -32,7 +32,7 @@ pub fn run(dir: &Path, wipe: bool) -> anyhow::Result<()> {
         unit::stop(&cluster, &servers, STOP_DEADLINE);
         sweep::containers(&nodes)?;
         unit::stop(&cluster, &runtimes, STOP_DEADLINE);
-        Ok(())
+        sweep::daemons(&cluster, STOP_DEADLINE)
     })?;
     steps.step("end what is left of the containers", &cluster, &[], || {
         sweep::shims(&cluster, &nodes);

@@ -18,26 +18,59 @@ use crate::unit;
 const GRACE: Duration = Duration::from_millis(500);
 const DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
+const DAEMONS: [&str; 10] = [
+    "containerd",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-dns",
+    "kube-podnet",
+    "kube-proxy",
+    "kube-scheduler",
+    "kube-store",
+    "kubelet",
+];
 const SHIM_SOCKETS: &str = "/run/containerd/s/";
 
 /// Ends every process in the node's cgroups.
 pub fn containers(nodes: &[Node]) -> anyhow::Result<()> {
     let roots: Vec<PathBuf> = nodes.iter().flat_map(cgroup_roots).collect();
-    let pids = || roots.iter().flat_map(|root| processes(root)).collect::<BTreeSet<i32>>();
-    for pid in pids() {
+    end(GRACE, || roots.iter().flat_map(|root| processes(root)).collect())
+}
+
+/// Ends daemons of the cluster that somebody has started by hand: no record tells of them, their flags do.
+pub fn daemons(cluster: &Cluster, grace: Duration) -> anyhow::Result<()> {
+    let own = format!("{}/", cluster.dir.display());
+    end(grace, || all_processes().filter(|pid| is_daemon_of(&arguments(*pid), &own)).collect())
+}
+
+fn end(grace: Duration, find: impl Fn() -> BTreeSet<i32>) -> anyhow::Result<()> {
+    for pid in find() {
         unit::signal(pid, Signal::SIGTERM);
     }
     let started = Instant::now();
-    while !pids().is_empty() {
-        if started.elapsed() > DEADLINE {
-            bail!("processes {:?} do not end", pids());
+    while !find().is_empty() {
+        if started.elapsed() > grace + DEADLINE {
+            bail!("processes {:?} do not end", find());
         }
-        if started.elapsed() > GRACE {
-            pids().into_iter().for_each(|pid| unit::signal(pid, Signal::SIGKILL));
+        if started.elapsed() > grace {
+            find().into_iter().for_each(|pid| unit::signal(pid, Signal::SIGKILL));
         }
         std::thread::sleep(POLL);
     }
     Ok(())
+}
+
+fn arguments(pid: i32) -> Vec<String> {
+    let cmdline = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    cmdline.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+}
+
+fn is_daemon_of(arguments: &[String], own: &str) -> bool {
+    let Some((program, flags)) = arguments.split_first() else { return false };
+    let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let value = |flag: &String| flag.split_once('=').map_or(flag.as_str(), |(_, value)| value).starts_with(own);
+    DAEMONS.contains(&name) && flags.iter().any(value)
 }
 
 /// Ends the shims that serve containerds below the cluster's directory, and removes their sockets: also of those that
@@ -73,8 +106,7 @@ fn shim_socket(containerd: &Path, id: &str) -> PathBuf {
 }
 
 fn is_shim_of(pid: i32, own: &str) -> bool {
-    let Ok(cmdline) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-    let mut args = cmdline.split(|b| *b == 0).map(String::from_utf8_lossy);
+    let mut args = arguments(pid).into_iter();
     args.next().is_some_and(|program| program.contains("containerd-shim")) && args.any(|arg| arg.starts_with(own))
 }
 
@@ -192,6 +224,20 @@ mod tests {
 
     fn check(point: &str, expected: &str) {
         assert_eq!(unescape(point), expected);
+    }
+
+    #[test]
+    fn a_daemon_is_known_by_its_flags() {
+        let check = |line: &str, expected: bool| {
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(is_daemon_of(&arguments, "/d/c/"), expected, "{line}");
+        };
+        check("/x/kube-store --name=a --data-dir=/d/c/store", true);
+        check("kubelet --root-dir /d/c/nodes/node-1", true);
+        check("/x/kube-store --data-dir=/d/c2/store", false);
+        check("/x/kube-store --name=a/d/c/", false);
+        check("tail -f /d/c/log/kubelet.log", false);
+        check("", false);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let bin = Binaries(std::env::current_exe()?.parent().context("the binary is in a directory")?.to_owned());
     std::fs::create_dir_all(&options.dir).with_context(|| format!("cannot create {}", options.dir.display()))?;
     let _lock = Cluster::lock(&options.dir)?;
-    check_length(&options.dir.canonicalize()?)?;
+    check_dir(&options.dir.canonicalize()?)?;
     let cluster = record(options)?;
     let all = expected(&bin, &cluster, options.registry);
     if all.iter().all(|u| unit::running(&cluster, &u.name).is_some()) && !options.bench {
@@ -95,8 +95,21 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Containerd's sockets lie below the directory, and the kernel bounds the length of a socket's path.
-fn check_length(dir: &Path) -> anyhow::Result<()> {
+/// What gives a path's character a meaning of its own.
+const SPECIAL: [(char, &str); 4] = [
+    (':', "overlay mounts and KUBECONFIG are lists separated by it"),
+    (',', "overlay mounts and kubectl's -f are lists separated by it"),
+    ('%', "containerd takes it for an escape in the paths of logs"),
+    ('\n', "it ends a line of /proc/mounts"),
+];
+
+/// What lies below the directory must be usable by everyone who is told its path. Containerd's sockets do, too, and the
+/// kernel bounds the length of a socket's path.
+fn check_dir(dir: &Path) -> anyhow::Result<()> {
+    let text = dir.to_string_lossy();
+    if let Some((character, why)) = SPECIAL.into_iter().find(|(character, _)| text.contains(*character)) {
+        bail!("--dir {}: the path must not contain {character:?}: {why}", dir.display());
+    }
     let longest = dir.join(format!("nodes/node-{MAX_NODES}/containerd/containerd.sock.ttrpc"));
     let over = longest.as_os_str().len().saturating_sub(MAX_SOCKET_PATH);
     if over > 0 {
@@ -361,8 +374,12 @@ mod tests {
 
     #[test]
     fn a_directory_leaves_room_for_sockets() {
-        assert!(check_length(Path::new("/var/lib/coxswain")).is_ok());
+        assert!(check_dir(Path::new("/var/lib/coxswain")).is_ok());
         let long = format!("/tmp/{}", "x".repeat(80));
-        assert!(check_length(Path::new(&long)).is_err());
+        assert!(check_dir(Path::new(&long)).is_err());
+        for odd in ["/tmp/a:b", "/tmp/a,b", "/tmp/a%b"] {
+            assert!(check_dir(Path::new(odd)).is_err_and(|e| e.to_string().contains("must not contain")), "{odd}");
+        }
+        assert!(check_dir(Path::new("/tmp/a b'#é")).is_ok());
     }
 }

@@ -36,11 +36,7 @@ async fn pre_stop(ctx: &Context, pod: &Pod, kill: &Kill, pod_ip: Option<&str>) {
         Ok(Err(error)) => error,
         Err(_) => "context deadline exceeded".into(),
     };
-    ctx.events.container(
-        pod,
-        &kill.name,
-        Type::Warning,
-        "FailedPreStopHook",
-        &format!("PreStopHook failed: {failure}"),
-    );
+    tracing::error!(pod = podsync::pod::full_name(pod), container = kill.name, failure, "PreStopHook failed");
+    // Who may read events need not know what a hook says: there may be secrets in it.
+    ctx.events.container(pod, &kill.name, Type::Warning, "FailedPreStopHook", "PreStopHook failed");
 }

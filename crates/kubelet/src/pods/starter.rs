@@ -196,7 +196,9 @@ impl Launch<'_> {
         };
         let Err(error) = hook else { return Ok(()) };
         let message = format!("PostStartHook failed: {error}");
-        self.event(Type::Warning, "FailedPostStartHook", &message);
+        tracing::error!(pod = spec::full_name(pod), container = self.container.name, error, "PostStartHook failed");
+        // Who may read events need not know what a hook says: there may be secrets in it.
+        self.event(Type::Warning, "FailedPostStartHook", "PostStartHook failed");
         self.event(Type::Normal, "Killing", "FailedPostStartHook");
         let grace = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
         let _ = ctx.cri.stop_container(id, grace).await;

@@ -190,7 +190,7 @@ where
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
     let answer = async {
-        let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+        let response = sender.send_request(request).await.map_err(|e| failure(&e))?;
         let status = response.status().as_u16();
         let location = response.headers().get(http::header::LOCATION).and_then(|l| l.to_str().ok());
         let location = location.map(ToOwned::to_owned);
@@ -199,6 +199,18 @@ where
     let answer = answer.await;
     driver.abort();
     answer
+}
+
+/// In the words that clients of Go's have for it.
+fn failure(error: &hyper::Error) -> String {
+    if error.is_canceled() || error.is_incomplete_message() {
+        return "EOF".into();
+    }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 /// Read to the end where that is near, so the server sees no reset.
@@ -276,6 +288,7 @@ pub(crate) mod tests {
     async fn follows_and_gives_up() {
         assert_eq!(ask(false, &[ON, ON, OK]).await, Ok((200, "ok".into())));
         assert_eq!(ask(false, &[ON, AWAY]).await, Ok((302, "gone".into())));
+        assert!(ask(false, &[""]).await.expect_err("no answer").ends_with(": EOF"));
         let endless = ask(false, &[ON]).await.expect_err("no end");
         assert!(endless.contains("stopped after 10 redirects"), "{endless}");
         let plain = ask(true, &[OK]).await.expect_err("not encrypted");

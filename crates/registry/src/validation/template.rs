@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde_json::Value;
 
 use super::{Error, ErrorList, Path, json, pod_spec, selector, text};
 
@@ -22,10 +23,11 @@ pub fn template(t: &PodTemplateSpec, path: &Path, errs: &mut ErrorList) {
 
 /// The labels must be what the owner selects, or it would make pods for ever.
 pub fn selected(t: &PodTemplateSpec, selector: &LabelSelector, path: &Path, errs: &mut ErrorList) {
-    let labels = t.metadata.as_ref().and_then(|m| m.labels.clone()).unwrap_or_default();
+    let given = t.metadata.as_ref().and_then(|m| m.labels.as_ref());
+    let labels = given.cloned().unwrap_or_default();
     if selector::is_empty(selector) || !selector::matches(selector, &labels) {
         let at = path.child("metadata").child("labels");
-        errs.push(Error::invalid(&at, json(&labels), "`selector` does not match template `labels`"));
+        errs.push(Error::invalid(&at, given.map_or(Value::Null, json), "`selector` does not match template `labels`"));
     }
 }
 

@@ -65,6 +65,12 @@ fn selectors_and_templates() {
             with(workload(kind), "/spec/template/metadata/labels", json!({"app": "b"})),
             "spec.template.metadata.labels: Invalid value: {\"app\":\"b\"}: `selector` does not match template `labels`",
         );
+        for absent in [Value::Null, json!({})] {
+            let expected = format!(
+                "spec.template.metadata.labels: Invalid value: {absent}: `selector` does not match template `labels`"
+            );
+            check(kind, with(workload(kind), "/spec/template/metadata/labels", absent), &expected);
+        }
         check(
             kind,
             with(workload(kind), "/spec/selector", Value::Null),
