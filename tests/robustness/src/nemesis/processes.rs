@@ -36,6 +36,8 @@ const FAULTS: [(Fault, u32); 9] = [
 ];
 /// What a member that is told to end may take: it waits for an election or two.
 const STOPPING: Duration = Duration::from_secs(20);
+/// From the write that found no room to the end of the process.
+const ENDING: Duration = Duration::from_secs(3);
 /// Writes of a payload that changes nothing, more than a segment of the log holds.
 const PAYLOADS: usize = 80;
 /// What a compaction leaves behind the newest revision.
@@ -123,7 +125,7 @@ impl Lane<'_> {
         cluster.journal.count("full disk", &name(n));
         member.disk.fill()?;
         self.load(n).await;
-        let ended = member.await_end(Duration::from_secs(3)).await?;
+        let ended = member.await_end(ENDING).await?;
         if let Some(status) = ended {
             cluster.journal.count("ended on a full disk", &name(n));
             ensure!(!status.success(), "{} ended as if all were well on a full disk", name(n));
@@ -132,7 +134,8 @@ impl Lane<'_> {
             self.wait(500, 2_000).await;
         }
         member.disk.free()?;
-        if member.ended()?.is_some() || !member.runs() {
+        // One that found no room a moment ago is still on its way out.
+        if member.await_end(ENDING).await?.is_some() || !member.runs() {
             cluster.launch(n)?;
         }
         Ok(())
