@@ -1,7 +1,7 @@
 //! `kube-store`: flags, telemetry, run until told to stop.
 
 use clap::Parser;
-use store::config::{Command, Flags};
+use store::config::{Command, Flags, with_environment};
 
 // Requests are allocated by the runtime's threads and freed by the raft thread, at which glibc's
 // allocator is slow: docs/decisions/0106.
@@ -11,8 +11,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> anyhow::Result<()> {
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
-    let flags = Flags::parse();
+    let (line, used) = with_environment(std::env::args_os(), |name| std::env::var_os(name));
+    let flags = Flags::parse_from(line);
     daemon::telemetry::init(&flags.log);
+    if !used.is_empty() {
+        tracing::info!(target: "store::config", variables = used.join(" "), "flags from the environment");
+    }
     let command = flags.command.clone();
     let config = flags.validate()?;
     if let Some(Command::Restore { snapshot }) = command {
