@@ -35,9 +35,11 @@ pub struct Options {
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let bin = Binaries(std::env::current_exe()?.parent().context("the binary is in a directory")?.to_owned());
+    // Before anything is made, and again for what links lead to.
+    check_dir(&std::path::absolute(&options.dir)?)?;
     std::fs::create_dir_all(&options.dir).with_context(|| format!("cannot create {}", options.dir.display()))?;
-    let _lock = Cluster::lock(&options.dir)?;
     check_dir(&options.dir.canonicalize()?)?;
+    let _lock = Cluster::lock(&options.dir)?;
     let cluster = record(options)?;
     let all = expected(&bin, &cluster, options.registry);
     if all.iter().all(|u| unit::running(&cluster, &u.name).is_some()) && !options.bench {
@@ -96,10 +98,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// What gives a path's character a meaning of its own.
-const SPECIAL: [(char, &str); 4] = [
+const SPECIAL: [(char, &str); 6] = [
     (':', "overlay mounts and KUBECONFIG are lists separated by it"),
     (',', "overlay mounts and kubectl's -f are lists separated by it"),
     ('%', "containerd takes it for an escape in the paths of logs"),
+    ('"', "it ends a text in containerd's configuration"),
+    ('\\', "it is an escape in containerd's configuration"),
     ('\n', "it ends a line of /proc/mounts"),
 ];
 
@@ -377,7 +381,7 @@ mod tests {
         assert!(check_dir(Path::new("/var/lib/coxswain")).is_ok());
         let long = format!("/tmp/{}", "x".repeat(80));
         assert!(check_dir(Path::new(&long)).is_err());
-        for odd in ["/tmp/a:b", "/tmp/a,b", "/tmp/a%b"] {
+        for odd in ["/tmp/a:b", "/tmp/a,b", "/tmp/a%b", "/tmp/a\\b", "/tmp/a\"b"] {
             assert!(check_dir(Path::new(odd)).is_err_and(|e| e.to_string().contains("must not contain")), "{odd}");
         }
         assert!(check_dir(Path::new("/tmp/a b'#é")).is_ok());
