@@ -54,6 +54,8 @@ pub enum Error {
     Compacted,
     #[error("etcd did not answer in time")]
     Timeout,
+    #[error("etcd did not say whether the write went through, and the object has changed since")]
+    Unheard,
     #[error("etcd answered without a header")]
     Protocol,
 }
@@ -239,7 +241,7 @@ impl Store {
             TxnOpResponse::Get(mut get) => get.take_kvs().pop().map(stored),
             _ => None,
         });
-        Ok(if tries > 1 { swap.settle(current, revision) } else { Written::Clash(current) })
+        if tries > 1 { swap.settle(current, revision) } else { Ok(Written::Clash(current)) }
     }
 
     /// Everything under the prefix from `revision` on.
@@ -270,12 +272,14 @@ impl Swap<'_> {
     }
 
     /// What a refusal means after a try whose answer was not heard: that try has gone through if the key is as this
-    /// write leaves it. Somebody else may have written the very same, which then comes to the same.
-    fn settle(&self, current: Option<Stored>, revision: u64) -> Written {
+    /// write leaves it. Somebody else may have written the very same, which then comes to the same. If the key is
+    /// anything else nobody can tell: called a clash, the request would be made anew on what is there now, a second time
+    /// perhaps, and a deletion would take the object that has come after.
+    fn settle(&self, current: Option<Stored>, revision: u64) -> Result<Written, Error> {
         match (&current, self.value) {
-            (Some(stored), Some(value)) if stored.value == value => Written::At(stored.revision),
-            (None, None) => Written::At(revision),
-            _ => Written::Clash(current),
+            (Some(stored), Some(value)) if stored.value == value => Ok(Written::At(stored.revision)),
+            (None, None) => Ok(Written::At(revision)),
+            _ => Err(Error::Unheard),
         }
     }
 }
@@ -317,18 +321,18 @@ fn signed(revision: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Stored, Swap, Written, prefix_end};
+    use super::{Error, Stored, Swap, Written, prefix_end};
 
     #[test]
     fn a_write_that_was_not_heard_of_is_known_by_what_it_has_left() {
         let there = |value: &str| Some(Stored { key: "k".into(), value: value.into(), revision: 7 });
         let put = Swap { key: "k", at: 5, value: Some(b"new"), lease: 0 };
-        assert!(matches!(put.settle(there("new"), 9), Written::At(7)));
-        assert!(matches!(put.settle(there("other"), 9), Written::Clash(Some(_))));
-        assert!(matches!(put.settle(None, 9), Written::Clash(None)));
+        assert!(matches!(put.settle(there("new"), 9), Ok(Written::At(7))));
+        assert!(matches!(put.settle(there("other"), 9), Err(Error::Unheard)));
+        assert!(matches!(put.settle(None, 9), Err(Error::Unheard)));
         let delete = Swap { value: None, ..put };
-        assert!(matches!(delete.settle(None, 9), Written::At(9)));
-        assert!(matches!(delete.settle(there("new"), 9), Written::Clash(Some(_))));
+        assert!(matches!(delete.settle(None, 9), Ok(Written::At(9))));
+        assert!(matches!(delete.settle(there("new"), 9), Err(Error::Unheard)));
     }
 
     #[test]
