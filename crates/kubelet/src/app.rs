@@ -42,7 +42,7 @@ pub async fn build(settings: Settings, token: &CancellationToken) -> anyhow::Res
         .with_context(|| format!("cannot make {}", settings.pods_dir().display()))?;
     let machine = capacity::machine(&settings)?;
     let cgroups = Cgroups::new(&settings.config.cgroup_root, settings.config.cgroups_per_qos);
-    let milli = |name: &str| machine.allocatable.get(name).map_or(0, podsync::quantity::milli);
+    let milli = |name: &str| machine.enforced.get(name).map_or(0, podsync::quantity::milli);
     cgroups.setup(milli("cpu"), milli("memory") / 1000).context("cannot set up the pods' cgroups")?;
     let cri = cri::Client::new(&settings.config.container_runtime_endpoint)?;
     let api = settings.kubeconfig.as_deref().map(|path| client::connect(path, "kubelet")).transpose()?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use podsync::eviction::{self, Thresholds};
 use serde::{Deserialize, Serialize};
 
 use crate::flags::Flags;
@@ -53,6 +54,7 @@ pub struct KubeletConfiguration {
     pub resolv_conf: PathBuf,
     pub kube_reserved: BTreeMap<String, String>,
     pub system_reserved: BTreeMap<String, String>,
+    pub eviction_hard: BTreeMap<String, String>,
     pub fail_swap_on: bool,
     pub container_log_max_size: String,
     pub container_log_max_files: u32,
@@ -156,6 +158,7 @@ impl Default for KubeletConfiguration {
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             kube_reserved: BTreeMap::new(),
             system_reserved: BTreeMap::new(),
+            eviction_hard: eviction::defaults(),
             fail_swap_on: true,
             container_log_max_size: "10Mi".into(),
             container_log_max_files: 5,
@@ -217,6 +220,7 @@ pub struct Settings {
     pub node_labels: BTreeMap<String, String>,
     pub taints: Vec<Taint>,
     pub log_max_bytes: u64,
+    pub eviction: Thresholds,
 }
 
 impl Settings {
@@ -248,6 +252,7 @@ impl Settings {
             node_labels: parse_labels(&flags.node_labels)?,
             taints,
             log_max_bytes: log_max_bytes.unsigned_abs(),
+            eviction: thresholds(&config)?,
             config,
         })
     }
@@ -286,6 +291,7 @@ fn validate(config: &KubeletConfiguration) -> anyhow::Result<()> {
         podsync::sysctl::validate_pattern(pattern).map_err(|e| anyhow!("allowedUnsafeSysctls: {e}"))?;
     }
     cri_endpoint(&config.container_runtime_endpoint)?;
+    thresholds(config)?;
     if config.fail_swap_on {
         let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
         ensure!(
@@ -294,6 +300,10 @@ fn validate(config: &KubeletConfiguration) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+fn thresholds(config: &KubeletConfiguration) -> anyhow::Result<Thresholds> {
+    Thresholds::parse(&config.eviction_hard).map_err(|error| anyhow!("evictionHard: {error}"))
 }
 
 fn cri_endpoint(endpoint: &str) -> anyhow::Result<()> {
@@ -386,6 +396,8 @@ mod tests {
         );
         check("failSwapOn: false\nallowedUnsafeSysctls: ['kernel.msg*', net.core.somaxconn]\n", Ok(()));
         check("allowedUnsafeSysctls: ['kernel.*']\n", Err("not known to be namespaced"));
+        check("failSwapOn: false\nevictionHard: {nodefs.available: 0%, memory.available: 1Gi}\n", Ok(()));
+        check("evictionHard: {disk.available: 1Gi}\n", Err("evictionHard: unsupported eviction signal disk.available"));
         check("clusterDns: [10.96.0.10]\n", Err("clusterDns"));
         check("authorization: {mode: AlwaysAllow}\n", Err("never open"));
         check("cgroupDriver: systemd\n", Err("cgroupDriver"));

@@ -38,6 +38,9 @@ pub struct Context {
 pub struct Machine {
     pub ips: Vec<IpAddr>,
     pub capacity: BTreeMap<String, Quantity>,
+    /// The capacity less what is reserved: what all pods together are held to.
+    pub enforced: BTreeMap<String, Quantity>,
+    /// What is left of that above the eviction thresholds.
     pub allocatable: BTreeMap<String, Quantity>,
     pub memory_bytes: i64,
 }

@@ -7,6 +7,7 @@ pub mod admit;
 pub mod backoff;
 pub mod conditions;
 pub mod duration;
+pub mod eviction;
 pub mod expand;
 pub mod image_name;
 pub mod labels;

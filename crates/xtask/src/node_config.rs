@@ -13,6 +13,15 @@ const CNI_BIN_DIRS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 /// Named by containerd's and every kubelet's own default; ours is imported under this name.
 pub const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10";
 
+/// The disk is the host's, which many share and nobody gave to the node: how full it is says nothing of the node.
+const EVICTION: &str = "evictionHard:
+  memory.available: 100Mi
+  nodefs.available: 0%
+  nodefs.inodesFree: 0%
+  imagefs.available: 0%
+  imagefs.inodesFree: 0%
+";
+
 pub fn write(cluster: &Cluster, node: &Node, registry: bool) -> anyhow::Result<()> {
     for below in ["containerd", "certs.d/_default", "cni/net.d", "cni/state", "kubelet", "manifests", "pod-logs"] {
         let dir = node.dir.join(below);
@@ -109,7 +118,7 @@ cgroupRoot: /{cgroup}
 podLogsDir: {dir}/pod-logs
 staticPodPath: {dir}/manifests
 failSwapOn: false
-",
+{EVICTION}",
         address = node.address,
         name = node.name,
         cgroup = node.cgroup,

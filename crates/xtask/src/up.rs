@@ -90,6 +90,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         steps.elapsed().as_secs_f64(),
         cluster.dir.join("log").display()
     );
+    under_pressure(&cluster);
     if options.bench {
         bench::run(&cluster, steps.elapsed())?;
     }
@@ -301,6 +302,15 @@ fn nodes_ready(wait: &Wait<'_>, nodes: &[Node]) -> anyhow::Result<()> {
         Ok(pods.len() == nodes.len())
     })?;
     nodes.iter().zip(&pods).try_for_each(|(node, cidr)| network::route_pods(node, cidr))
+}
+
+/// A node under pressure is Ready, and yet nothing will be scheduled on it.
+fn under_pressure(cluster: &Cluster) {
+    let path = "-o=jsonpath={range .items[*].status.conditions[?(@.status==\"True\")]}{.message}{\"\\n\"}{end}";
+    let Ok(messages) = kubectl(cluster, &["get", "nodes", path]) else { return };
+    for message in messages.lines().filter(|m| m.contains("has disk pressure") || m.contains("has insufficient")) {
+        eprintln!("warning: {message}: no pod will be scheduled there; see kubectl describe nodes");
+    }
 }
 
 /// Asks the daemon itself, then the Service's address from within the first node.

@@ -15,6 +15,8 @@ pub const NODES: u8 = 2;
 /// How long anything may take that a user would wait for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
+/// Warnings shown with the first failure.
+const SHOWN_EVENTS: usize = 20;
 
 /// Taken down when dropped.
 #[derive(Debug)]
@@ -94,6 +96,18 @@ impl Cluster {
         let _ = std::fs::remove_dir_all(&kept);
         let _ = Command::new("cp").arg("-r").arg(self.dir().join("log")).arg(&kept).status();
         println!("\nthe daemons' logs are in {}", kept.display());
+    }
+
+    /// What the nodes and the latest warnings say: the reason of a failure is often there, and not in the case.
+    pub fn state(&self) -> String {
+        let nodes = "custom-columns=NODE:.metadata.name,TRUE:.status.conditions[?(@.status==\"True\")].type,TAINTS:.spec.taints[*].key";
+        let asked = [
+            self.kubectl(&["get", "nodes", "-o", nodes]),
+            self.kubectl(&["get", "events", "-A", "--field-selector=type=Warning", "--sort-by=.lastTimestamp"]),
+        ];
+        let [nodes, events] = asked.map(|answer| answer.unwrap_or_else(|error| format!("{error:#}\n")));
+        let latest: Vec<&str> = events.lines().rev().take(SHOWN_EVENTS).collect();
+        nodes + &latest.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     fn command(&self, args: &[&str]) -> Command {

@@ -68,6 +68,9 @@ fn run(cases: &[&Case], cluster: &Cluster) -> Vec<(&'static str, String)> {
             Ok(()) => println!("test {} ... ok ({:.1} s)", case.name, at.elapsed().as_secs_f64()),
             Err(why) => {
                 println!("test {} ... FAILED ({:.1} s)", case.name, at.elapsed().as_secs_f64());
+                if failures.is_empty() {
+                    println!("{}", cluster.state());
+                }
                 failures.push((case.name, why));
                 // A daemon it has killed must not fail the cases after it.
                 if let Err(error) = cluster.xtask_up(&[]) {

@@ -6,10 +6,13 @@ use std::net::IpAddr;
 use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::NodeSystemInfo;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use podsync::eviction::Signal;
 use podsync::quantity;
 
 use crate::config::Settings;
 use crate::context::Machine;
+
+type List = BTreeMap<String, Quantity>;
 
 fn memory_bytes() -> anyhow::Result<i64> {
     let text = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
@@ -27,7 +30,7 @@ fn disk_bytes(settings: &Settings) -> anyhow::Result<i64> {
 pub fn machine(settings: &Settings) -> anyhow::Result<Machine> {
     let cpus = std::thread::available_parallelism().context("cannot count the CPUs")?.get();
     let memory_bytes = memory_bytes()?;
-    let capacity: BTreeMap<String, Quantity> = [
+    let capacity: List = [
         ("cpu", quantity::from_milli(i64::try_from(cpus).unwrap_or(i64::MAX) * 1000)),
         ("memory", quantity::from_bytes(memory_bytes)),
         ("ephemeral-storage", quantity::from_bytes(disk_bytes(settings)?)),
@@ -37,16 +40,14 @@ pub fn machine(settings: &Settings) -> anyhow::Result<Machine> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    let allocatable = allocatable(&capacity, settings)?;
+    let enforced = enforced(&capacity, settings)?;
+    let allocatable = allocatable(&enforced, &capacity, settings)?;
     let ips = if settings.node_ips.is_empty() { vec![default_ip()?] } else { settings.node_ips.clone() };
-    Ok(Machine { ips, capacity, allocatable, memory_bytes })
+    Ok(Machine { ips, capacity, enforced, allocatable, memory_bytes })
 }
 
 /// Capacity less what is reserved for the system and for Kubernetes.
-fn allocatable(
-    capacity: &BTreeMap<String, Quantity>,
-    settings: &Settings,
-) -> anyhow::Result<BTreeMap<String, Quantity>> {
+fn enforced(capacity: &List, settings: &Settings) -> anyhow::Result<List> {
     let reserved = |name: &str| -> i64 {
         [&settings.config.kube_reserved, &settings.config.system_reserved]
             .into_iter()
@@ -54,15 +55,33 @@ fn allocatable(
             .map(|text| quantity::milli(&Quantity(text.clone())))
             .sum()
     };
-    let mut left = BTreeMap::new();
-    for (name, total) in capacity {
-        let taken = reserved(name);
-        let milli = quantity::milli(total) - taken;
-        ensure!(milli >= 0, "kubeReserved and systemReserved: more {name} than the node has");
+    less(capacity, reserved, "kubeReserved and systemReserved")
+}
+
+/// Less what the eviction thresholds keep, too: pods that use all they may are not to bring the node under pressure.
+fn allocatable(enforced: &List, capacity: &List, settings: &Settings) -> anyhow::Result<List> {
+    let kept = |name: &str| -> i64 {
+        let signal = match name {
+            "memory" => Signal::MemoryAvailable,
+            "ephemeral-storage" => Signal::NodefsAvailable,
+            _ => return 0,
+        };
+        let whole = capacity.get(name).map_or(0, |total| quantity::value(total).unsigned_abs());
+        i64::try_from(settings.eviction.kept(signal, whole)).unwrap_or(i64::MAX).saturating_mul(1000)
+    };
+    less(enforced, kept, "kubeReserved, systemReserved and evictionHard")
+}
+
+fn less(list: &List, milli: impl Fn(&str) -> i64, what: &str) -> anyhow::Result<List> {
+    let mut left = List::new();
+    for (name, total) in list {
+        let taken = milli(name);
+        let rest = quantity::milli(total).saturating_sub(taken);
+        ensure!(rest >= 0, "{what}: more {name} than the node has");
         let value = match name.as_str() {
             _ if taken == 0 => total.clone(),
-            "cpu" => quantity::from_milli(milli),
-            _ => quantity::from_bytes(milli / 1000),
+            "cpu" => quantity::from_milli(rest),
+            _ => quantity::from_bytes(rest / 1000),
         };
         left.insert(name.clone(), value);
     }

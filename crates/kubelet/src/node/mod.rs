@@ -2,5 +2,6 @@
 
 pub mod capacity;
 pub mod lease;
+pub mod pressure;
 pub mod register;
 pub mod status;

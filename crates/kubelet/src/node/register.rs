@@ -16,8 +16,8 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::context::Context;
-use crate::node::capacity;
 use crate::node::status::{self, Observed};
+use crate::node::{capacity, pressure};
 
 const RETRY: Duration = Duration::from_secs(1);
 /// While the node is not Ready its status is looked at more often.
@@ -38,24 +38,6 @@ pub struct Registrar {
     was_cordoned: bool,
     /// When the runtime last answered, and what.
     last_seen: Option<(Instant, Observed)>,
-}
-
-fn percent(part: u64, whole: u64) -> u64 {
-    part.saturating_mul(100).checked_div(whole).unwrap_or(100)
-}
-
-fn available_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap_or("0");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) * 1024
-}
-
-fn pids_free() -> u64 {
-    let max = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
-    let max: u64 = max.trim().parse().unwrap_or(0);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let threads = load.split(' ').nth(3).and_then(|word| word.split_once('/')).and_then(|(_, all)| all.parse().ok());
-    percent(max.saturating_sub(threads.unwrap_or(0)), max)
 }
 
 /// The recorder's subject for events about the node: upstream uses its name as uid.
@@ -221,12 +203,7 @@ impl Registrar {
     }
 
     async fn observe(&self) -> Observed {
-        let mut seen =
-            Observed { memory_available: available_memory(), pids_free_percent: pids_free(), ..Observed::default() };
-        if let Ok(stat) = nix::sys::statvfs::statvfs(&self.ctx.settings.root_dir) {
-            seen.disk_free_percent = percent(stat.blocks_available(), stat.blocks());
-            seen.inodes_free_percent = percent(stat.files_available(), stat.files());
-        }
+        let mut seen = Observed { pressures: pressure::pressures(&self.ctx).await, ..Observed::default() };
         let Ok(version) = self.ctx.cri.version(VersionRequest { version: "v1".into() }).await else { return seen };
         seen.runtime_version = Some(format!("{}://{}", version.runtime_name, version.runtime_version));
         match self.ctx.cri.status(StatusRequest { verbose: false }).await {

@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use podsync::eviction::Pressure;
+
 use crate::context::Machine;
 use crate::node::capacity;
 
@@ -22,17 +24,8 @@ pub struct Observed {
     /// Why the runtime, or its network, is not ready.
     pub not_ready: Vec<String>,
     pub images: Vec<cri::v1::Image>,
-    pub memory_available: u64,
-    pub disk_free_percent: u64,
-    pub inodes_free_percent: u64,
-    pub pids_free_percent: u64,
+    pub pressures: Vec<Pressure>,
 }
-
-/// Upstream's default hard eviction thresholds.
-const MEMORY_FLOOR_BYTES: u64 = 100 << 20;
-const DISK_FLOOR_PERCENT: u64 = 10;
-const INODES_FLOOR_PERCENT: u64 = 5;
-const PIDS_FLOOR_PERCENT: u64 = 2;
 
 pub fn build(
     machine: &Machine,
@@ -82,13 +75,11 @@ fn images(all: &[cri::v1::Image]) -> Vec<ContainerImage> {
 
 fn conditions(before: Option<&NodeStatus>, seen: &Observed, now: Timestamp) -> Vec<NodeCondition> {
     let old = before.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-    let pressure = |type_: &str, bad: bool, yes: (&str, &str), no: (&str, &str)| {
+    let pressure = |type_: &str, of: Pressure, yes: (&str, &str), no: (&str, &str)| {
+        let bad = seen.pressures.contains(&of);
         let (reason, message) = if bad { yes } else { no };
         condition(old, type_, bad, reason, message, now)
     };
-    let memory = seen.memory_available < MEMORY_FLOOR_BYTES;
-    let disk = seen.disk_free_percent < DISK_FLOOR_PERCENT || seen.inodes_free_percent < INODES_FLOOR_PERCENT;
-    let pids = seen.pids_free_percent < PIDS_FLOOR_PERCENT;
     let (ready, reason, message) = match (&seen.runtime_version, seen.not_ready.is_empty()) {
         (None, _) => (false, "KubeletNotReady", "container runtime is down".to_owned()),
         (_, false) => (false, "KubeletNotReady", seen.not_ready.join(", ")),
@@ -97,19 +88,19 @@ fn conditions(before: Option<&NodeStatus>, seen: &Observed, now: Timestamp) -> V
     let mut all = vec![
         pressure(
             "MemoryPressure",
-            memory,
+            Pressure::Memory,
             ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
         ),
         pressure(
             "DiskPressure",
-            disk,
+            Pressure::Disk,
             ("KubeletHasDiskPressure", "kubelet has disk pressure"),
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ),
         pressure(
             "PIDPressure",
-            pids,
+            Pressure::Pid,
             ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
             ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ),
@@ -208,8 +199,13 @@ mod tests {
 
     #[test]
     fn heartbeats_are_no_difference() {
-        let machine =
-            Machine { ips: vec![], capacity: Default::default(), allocatable: Default::default(), memory_bytes: 1 };
+        let machine = Machine {
+            ips: vec![],
+            capacity: Default::default(),
+            enforced: Default::default(),
+            allocatable: Default::default(),
+            memory_bytes: 1,
+        };
         let seen = Observed::default();
         let at = |second| Timestamp::from_second(second).expect("in range");
         let first = build(&machine, "n", 1, None, &seen, at(0));
