@@ -34,11 +34,11 @@ impl Connection {
         self.unary("/etcdserverpb.Lease/LeaseGrant", grant).await
     }
 
-    pub async fn keep_alive(&self) -> Result<Call<LeaseKeepAliveResponse>> {
-        self.stream("/etcdserverpb.Lease/LeaseKeepAlive").await
+    pub fn keep_alive(&self) -> Call<LeaseKeepAliveResponse> {
+        self.stream("/etcdserverpb.Lease/LeaseKeepAlive")
     }
 
-    pub async fn watch(&self) -> Result<Call<WatchResponse>> {
-        self.stream("/etcdserverpb.Watch/Watch").await
+    pub fn watch(&self) -> Call<WatchResponse> {
+        self.stream("/etcdserverpb.Watch/Watch")
     }
 }

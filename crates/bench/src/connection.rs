@@ -1,36 +1,45 @@
 //! One HTTP/2 connection with gRPC on it, bare: what is measured are the servers, and what the client takes of a
-//! processor that both share hides how they differ.
+//! processor that both share hides how they differ (docs/decisions/0174).
 
+use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::task::{Context as Task, Poll, ready};
 
-use anyhow::{Context, Result, bail, ensure};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use h2::client::SendRequest;
-use h2::{RecvStream, SendStream};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Uri, Version};
+use anyhow::{Context, Result, anyhow, ensure};
+use bytes::{Buf, BufMut, BytesMut};
+use futures::task::AtomicWaker;
 use prost::Message;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_util::io::poll_read_buf;
 
-/// Wide enough that no server ever waits for the client.
-const STREAM_WINDOW: u32 = 2 << 20;
-const CONNECTION_WINDOW: u32 = 5 << 20;
+use crate::http2::Session;
+
 /// A flag of compression, and the length.
 const PREFIX: usize = 5;
-static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const READ_BYTES: usize = 64 << 10;
 
-#[derive(Debug, Clone)]
-pub struct Connection {
-    requests: SendRequest<Bytes>,
-    scheme: Scheme,
-    headers: HeaderMap,
+#[derive(Clone)]
+pub struct Connection(Arc<Shared>);
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+struct Shared {
+    session: Mutex<Session>,
+    /// Woken when there is something to write.
+    driver: AtomicWaker,
+    /// Why nothing more will come.
+    failed: OnceLock<String>,
 }
 
 impl Connection {
@@ -39,114 +48,181 @@ impl Connection {
         let stream = TcpStream::connect(address).await.with_context(connecting)?;
         stream.set_nodelay(true)?;
         match tls {
-            None => Connection::begin(stream, Scheme::HTTP).await,
+            None => Ok(Connection::begin(stream, "http")),
             Some(tls) => {
                 let name = ServerName::try_from("localhost").expect("a valid name");
                 let stream = TlsConnector::from(tls).connect(name, stream).await.with_context(connecting)?;
-                Connection::begin(stream, Scheme::HTTPS).await
+                Ok(Connection::begin(stream, "https"))
             }
         }
     }
 
-    async fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, scheme: Scheme) -> Result<Connection> {
-        let mut builder = h2::client::Builder::new();
-        builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
-        let (requests, driver) = builder.handshake(stream).await?;
-        // It ends with the last handle, or with an error that the next request meets.
-        tokio::spawn(driver);
-        let headers =
-            [(CONTENT_TYPE, HeaderValue::from_static("application/grpc")), (TE, HeaderValue::from_static("trailers"))];
-        Ok(Connection { requests, scheme, headers: headers.into_iter().collect() })
+    fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, scheme: &'static str) -> Connection {
+        let shared = Arc::new(Shared {
+            session: Mutex::new(Session::new(scheme)),
+            driver: AtomicWaker::new(),
+            failed: OnceLock::new(),
+        });
+        let mut driver =
+            Driver { stream, shared: shared.clone(), read: BytesMut::new(), writing: BytesMut::new(), yielded: false };
+        // It ends with the connection, and that with the process.
+        tokio::spawn(async move {
+            let Err(error) = poll_fn(|task| driver.poll(task)).await;
+            let waiting = {
+                let mut session = driver.shared.session();
+                let _ = driver.shared.failed.set(format!("{error:#}"));
+                session.waiting()
+            };
+            waiting.into_iter().for_each(|waker| waker.wake());
+        });
+        Connection(shared)
     }
 
     /// One question, one answer. The path is that of the method: `/package.Service/Method`.
     pub async fn unary<A: Message + Default>(&self, path: &'static str, question: &impl Message) -> Result<A> {
-        let mut call = Call::<A>::of(self, path).await?;
-        call.sent.send_data(frame(question), true)?;
-        let answer = call.message().await?.with_context(|| format!("{path} has no answer"))?;
-        ensure!(call.message().await?.is_none(), "{path} has two answers");
+        let mut call = Call::<A>::of(self, path);
+        call.put(question, true);
+        let shared = &self.0;
+        poll_fn(|task| call.poll_ended(&mut shared.session(), task)).await.context(path)?;
+        let mut session = shared.session();
+        let answer = call.take(&mut session)?.with_context(|| format!("{path} was refused: see the server's log"))?;
+        ensure!(call.take(&mut session)?.is_none(), "{path} has two answers");
+        drop(session);
         Ok(answer)
     }
 
     /// Questions and answers that have nothing to do with each other's number.
-    pub async fn stream<A: Message + Default>(&self, path: &'static str) -> Result<Call<A>> {
-        Call::of(self, path).await
+    pub fn stream<A: Message + Default>(&self, path: &'static str) -> Call<A> {
+        Call::of(self, path)
+    }
+}
+
+impl Shared {
+    fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().expect("nobody panics holding it")
+    }
+}
+
+/// Moves bytes between a session and its socket.
+struct Driver<S> {
+    stream: S,
+    shared: Arc<Shared>,
+    read: BytesMut,
+    writing: BytesMut,
+    /// The clients of this connection have had their turn to add to what is written.
+    yielded: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<Result<std::convert::Infallible>> {
+        self.shared.driver.register(task.waker());
+        let mut woken = Vec::new();
+        loop {
+            self.read.reserve(READ_BYTES);
+            match poll_read_buf(Pin::new(&mut self.stream), task, &mut self.read) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(anyhow!("the server has closed the connection"))),
+                Poll::Ready(Ok(_)) => self.shared.session().receive(&mut self.read, &mut woken)?,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        woken.into_iter().for_each(|waker| waker.wake());
+        if let Poll::Ready(Err(error)) = self.write(task) {
+            return Poll::Ready(Err(error.into()));
+        }
+        Poll::Pending
+    }
+
+    fn write(&mut self, task: &mut Task<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            while !self.writing.is_empty() {
+                let written = ready!(Pin::new(&mut self.stream).poll_write(task, &self.writing))?;
+                self.writing.advance(written);
+            }
+            ready!(Pin::new(&mut self.stream).poll_flush(task))?;
+            let mut session = self.shared.session();
+            if session.out.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if !std::mem::replace(&mut self.yielded, true) {
+                task.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.yielded = false;
+            std::mem::swap(&mut session.out, &mut self.writing);
+        }
     }
 }
 
 /// A call under way.
 pub struct Call<A> {
-    sent: SendStream<Bytes>,
-    answer: Answer,
-    /// Received and not yet taken.
-    buffer: BytesMut,
+    connection: Connection,
+    id: u32,
     messages: PhantomData<fn() -> A>,
 }
 
-enum Answer {
-    Awaited(h2::client::ResponseFuture),
-    Begun(RecvStream),
-}
-
 impl<A: Message + Default> Call<A> {
-    async fn of(connection: &Connection, path: &'static str) -> Result<Self> {
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(connection.scheme.clone());
-        uri.authority = Some(Authority::from_static("localhost"));
-        uri.path_and_query = Some(PathAndQuery::from_static(path));
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from_parts(uri)?;
-        *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = connection.headers.clone();
-        let mut requests = connection.requests.clone().ready().await?;
-        let (answer, sent) = requests.send_request(request, false)?;
-        Ok(Call { sent, answer: Answer::Awaited(answer), buffer: BytesMut::new(), messages: PhantomData })
+    fn of(connection: &Connection, path: &'static str) -> Self {
+        let id = connection.0.session().open(path);
+        Call { connection: connection.clone(), id, messages: PhantomData }
     }
 
-    pub fn send(&mut self, question: &impl Message) -> Result<()> {
-        Ok(self.sent.send_data(frame(question), false)?)
+    pub fn send(&mut self, question: &impl Message) {
+        self.put(question, false);
     }
 
-    /// The next answer; none when the server has ended the call well.
+    fn put(&mut self, question: &impl Message, end: bool) {
+        let frame = frame(question);
+        self.connection.0.session().send(self.id, &frame, end);
+        self.connection.0.driver.wake();
+    }
+
+    /// The next answer; none when the server has ended the call.
     pub async fn message(&mut self) -> Result<Option<A>> {
-        loop {
-            if let Some(message) = take_message(&mut self.buffer)? {
-                return Ok(Some(message));
+        poll_fn(|task| {
+            let mut session = self.connection.0.session();
+            if let Some(message) = self.take(&mut session)? {
+                return Poll::Ready(Ok(Some(message)));
             }
-            let body = self.body().await?;
-            let Some(data) = body.data().await else {
-                let trailers = body.trailers().await?.context("a call without a status")?;
-                return succeeded(&trailers).map(|()| None);
-            };
-            let data = data?;
-            body.flow_control().release_capacity(data.len())?;
-            self.buffer.extend_from_slice(&data);
-        }
+            self.poll_ended(&mut session, task).map_ok(|()| None)
+        })
+        .await
     }
 
-    async fn body(&mut self) -> Result<&mut RecvStream> {
-        if let Answer::Awaited(response) = &mut self.answer {
-            let response = response.await?;
-            if response.headers().contains_key(&GRPC_STATUS) {
-                succeeded(response.headers())?;
-            }
-            self.answer = Answer::Begun(response.into_body());
+    /// One whole message of what was received.
+    fn take(&self, session: &mut Session) -> Result<Option<A>> {
+        let (buffer, ..) = session.call(self.id).context("a call that was closed")?;
+        take_message(buffer)
+    }
+
+    fn poll_ended(&self, session: &mut Session, task: &mut Task<'_>) -> Poll<Result<()>> {
+        if let Some(why) = self.connection.0.failed.get() {
+            return Poll::Ready(Err(anyhow!("{why}")));
         }
-        match &mut self.answer {
-            Answer::Begun(body) => Ok(body),
-            Answer::Awaited(_) => unreachable!("begun above"),
+        match session.call(self.id) {
+            Some((_, _, Some(code))) => Poll::Ready(Err(anyhow!("the server has reset the call: code {code}"))),
+            Some((_, false, None)) => {
+                session.await_more(self.id, task.waker());
+                Poll::Pending
+            }
+            Some((_, true, None)) | None => Poll::Ready(Ok(())),
         }
     }
 }
 
-fn frame(message: &impl Message) -> Bytes {
+impl<A> Drop for Call<A> {
+    fn drop(&mut self) {
+        self.connection.0.session().close(self.id);
+    }
+}
+
+fn frame(message: &impl Message) -> BytesMut {
     let length = message.encoded_len();
     let mut frame = BytesMut::with_capacity(PREFIX + length);
     frame.put_u8(0);
     frame.put_u32(u32::try_from(length).expect("a request is small"));
     message.encode(&mut frame).expect("there is room");
-    frame.freeze()
+    frame
 }
 
 fn take_message<A: Message + Default>(buffer: &mut BytesMut) -> Result<Option<A>> {
@@ -161,16 +237,10 @@ fn take_message<A: Message + Default>(buffer: &mut BytesMut) -> Result<Option<A>
     Ok(Some(A::decode(message.freeze())?))
 }
 
-fn succeeded(headers: &HeaderMap) -> Result<()> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    match text("grpc-status") {
-        "0" => Ok(()),
-        code => bail!("gRPC status {code:?}: {}", text("grpc-message")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::pb::etcdserverpb::PutRequest;
 
@@ -185,13 +255,5 @@ mod tests {
         }
         assert_eq!(taken, [put(b"a"), put(b"longer")]);
         assert!(take_message::<PutRequest>(&mut BytesMut::from(&[1, 0, 0, 0, 0][..])).is_err());
-    }
-
-    #[test]
-    fn a_status_that_is_not_zero_is_an_error() {
-        let headers =
-            |code: &'static str| HeaderMap::from_iter([(GRPC_STATUS.clone(), HeaderValue::from_static(code))]);
-        assert!(succeeded(&headers("0")).is_ok());
-        assert!(succeeded(&headers("14")).is_err() && succeeded(&HeaderMap::new()).is_err());
     }
 }

@@ -5,8 +5,8 @@
 //!   code and the same number of connections.
 //! - Never both under load at once: rounds alternate, and a round begins when the processes of
 //!   both sides are at rest.
-//! - The client is kept thin, gRPC on a bare HTTP/2 connection, and
-//!   what it takes of the processor is part of the report.
+//! - The client is kept thin, no more of HTTP/2 than gRPC needs, and what it takes of the
+//!   processor is part of the report.
 //! - Every process and every file is gone when the run ends, however it ends.
 
 mod calls;
@@ -19,6 +19,8 @@ mod document;
 mod environment;
 mod fill;
 pub mod flags;
+mod headers;
+mod http2;
 mod load;
 mod measure;
 mod pb;

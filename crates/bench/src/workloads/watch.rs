@@ -46,8 +46,8 @@ impl Watcher {
     async fn open(environment: Environment, n: usize) -> Result<Watcher> {
         let create = WatchCreateRequest { key: Bytes::from_static(KEY), ..WatchCreateRequest::default() };
         let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-        let mut call = environment.connection(n).watch().await?;
-        call.send(&request)?;
+        let mut call = environment.connection(n).watch();
+        call.send(&request);
         match call.message().await? {
             Some(WatchResponse { created: true, canceled: false, .. }) => {}
             other => bail!("instead of a watch there came {other:?}"),
