@@ -64,7 +64,7 @@ impl Connection {
             failed: OnceLock::new(),
         });
         let mut driver =
-            Driver { stream, shared: shared.clone(), read: BytesMut::new(), writing: BytesMut::new(), yielded: false };
+            Driver { stream, shared: shared.clone(), read: BytesMut::new(), writing: BytesMut::new(), several: false };
         // It ends with the connection, and that with the process.
         tokio::spawn(async move {
             let Err(error) = poll_fn(|task| driver.poll(task)).await;
@@ -109,8 +109,8 @@ struct Driver<S> {
     shared: Arc<Shared>,
     read: BytesMut,
     writing: BytesMut,
-    /// The clients of this connection have had their turn to add to what is written.
-    yielded: bool,
+    /// Several clients have just been answered: each is to have its turn before what they ask next is written.
+    several: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
@@ -126,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
             }
         }
+        self.several |= woken.len() > 1;
         woken.into_iter().for_each(|waker| waker.wake());
         if let Poll::Ready(Err(error)) = self.write(task) {
             return Poll::Ready(Err(error.into()));
@@ -144,11 +145,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             if session.out.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            if !std::mem::replace(&mut self.yielded, true) {
+            if std::mem::take(&mut self.several) {
                 task.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            self.yielded = false;
             std::mem::swap(&mut session.out, &mut self.writing);
         }
     }

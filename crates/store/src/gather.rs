@@ -3,7 +3,8 @@
 //! Answers and events of one batch of the log are written by many tasks, one per stream, and
 //! HTTP/2's connection task would flush after each: a system call per answer. Here a flush is
 //! put off until the connection has been polled [`TURNS`] times. It wakes itself for that, which
-//! puts it behind the tasks that are ready to run, and they add what they have.
+//! puts it behind the tasks that are ready to run, and they add what they have. Only a connection
+//! with one request at a time does not wait: nobody could add anything ([`Company`]).
 //!
 //! Invariants
 //! - Bytes that are held back have a wake-up on the way, or the peer does not read: nothing is
@@ -14,6 +15,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -24,16 +27,51 @@ const MAX_HELD_BYTES: usize = 64 << 10;
 /// Writes from here on are not copied.
 const LARGE_BYTES: usize = 16 << 10;
 
+/// Who else is answered on a connection.
+#[derive(Debug, Default)]
+pub struct Company {
+    /// Not answered yet.
+    requests: AtomicUsize,
+    /// Calls that are answered again and again, ever begun: such a connection is rarely used for anything else.
+    streams: AtomicUsize,
+}
+
+impl Company {
+    pub fn begin_stream(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Until it is dropped a request is under way.
+    pub fn begin(self: &Arc<Self>) -> UnderWay {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self.clone())
+    }
+
+    /// Whoever is being answered is the only one.
+    fn is_alone(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0 && self.streams.load(Ordering::Relaxed) <= 1
+    }
+}
+
+pub struct UnderWay(Arc<Company>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 pub struct Gather<T> {
     inner: T,
+    company: Arc<Company>,
     held: BytesMut,
     /// Turns taken since the first byte was held; `None` if no flush was asked for.
     turns: Option<u8>,
 }
 
 impl<T: AsyncWrite + Unpin> Gather<T> {
-    pub fn new(inner: T) -> Gather<T> {
-        Gather { inner, held: BytesMut::new(), turns: None }
+    pub fn new(inner: T, company: Arc<Company>) -> Gather<T> {
+        Gather { inner, company, held: BytesMut::new(), turns: None }
     }
 
     /// Writes and flushes what is held.
@@ -108,7 +146,13 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
         if self.held.is_empty() {
             return Pin::new(&mut self.inner).poll_flush(cx);
         }
-        if self.turns.is_none() {
+        if self.turns.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.company.is_alone() {
+            self.turns = Some(TURNS);
+            self.turn(cx)?;
+        } else {
             self.turns = Some(0);
             cx.waker().wake_by_ref();
         }
@@ -123,8 +167,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Wake, Waker};
 
     use super::*;
@@ -173,11 +215,20 @@ mod tests {
     struct Driven {
         gather: Gather<Socket>,
         wakes: Arc<Wakes>,
+        _other: Option<UnderWay>,
     }
 
     impl Driven {
+        /// Of a connection on which somebody else is to be answered, too.
         fn new(room: usize) -> Driven {
-            Driven { gather: Gather::new(Socket { writes: Vec::new(), room }), wakes: Arc::default() }
+            let driven = Driven::alone(room);
+            let other = Some(driven.gather.company.begin());
+            Driven { _other: other, ..driven }
+        }
+
+        fn alone(room: usize) -> Driven {
+            let gather = Gather::new(Socket { writes: Vec::new(), room }, Arc::default());
+            Driven { gather, wakes: Arc::default(), _other: None }
         }
 
         fn poll<R>(&mut self, step: impl FnOnce(Pin<&mut Gather<Socket>>, &mut Context<'_>) -> R) -> R {
@@ -217,6 +268,21 @@ mod tests {
         assert!(driven.turn());
         assert_eq!(driven.writes(), [b"onetwothree"]);
         assert!(!driven.turn(), "nothing is left to do");
+    }
+
+    #[test]
+    fn a_lone_answer_leaves_at_once() {
+        let mut driven = Driven::alone(4);
+        driven.gather.company.begin_stream();
+        assert!(driven.write(b"abcdef"));
+        assert_eq!(driven.writes(), [b"abcd"], "as far as there is room");
+        driven.gather.inner.room = 4;
+        driven.turn();
+        assert_eq!(driven.writes(), [&b"abcd"[..], b"ef"]);
+        driven.gather.company.begin_stream();
+        driven.gather.inner.room = 4;
+        assert!(driven.write(b"gh"));
+        assert_eq!(driven.writes().len(), 2, "there is another stream");
     }
 
     #[test]

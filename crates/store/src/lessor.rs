@@ -22,18 +22,37 @@ pub enum KeptAlive {
 #[derive(Debug)]
 pub struct Lessor {
     origin: Instant,
+    /// The time of a simulation.
+    #[cfg(test)]
+    simulated_ms: std::sync::OnceLock<std::sync::atomic::AtomicU64>,
     expiry: Mutex<Option<Expiry>>,
     changed: Notify,
 }
 
 impl Default for Lessor {
     fn default() -> Lessor {
-        Lessor { origin: Instant::now(), expiry: Mutex::new(None), changed: Notify::new() }
+        Lessor {
+            origin: Instant::now(),
+            #[cfg(test)]
+            simulated_ms: std::sync::OnceLock::new(),
+            expiry: Mutex::new(None),
+            changed: Notify::new(),
+        }
     }
 }
 
 impl Lessor {
+    /// From now on time passes only by being told here.
+    #[cfg(test)]
+    pub fn set_now_ms(&self, now: u64) {
+        self.simulated_ms.get_or_init(Default::default).store(now, std::sync::atomic::Ordering::Relaxed);
+    }
+
     fn now_ms(&self) -> u64 {
+        #[cfg(test)]
+        if let Some(now) = self.simulated_ms.get() {
+            return now.load(std::sync::atomic::Ordering::Relaxed);
+        }
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -85,22 +104,25 @@ impl Lessor {
         self.expiry.lock().as_ref()?.remaining_seconds(id, now)
     }
 
+    /// Those that have run out by now, if this member leads.
+    pub fn expired_now(&self) -> Vec<i64> {
+        let now = self.now_ms();
+        self.expiry.lock().as_ref().map(|expiry| expiry.expired(now, MAX_REVOKED_PER_ROUND)).unwrap_or_default()
+    }
+
     /// Waits until leases have run out and names them. They are named again until revoked.
     pub async fn expired(&self) -> Vec<i64> {
         loop {
             let changed = self.changed.notified();
-            let now = self.now_ms();
-            let (expired, next) = match self.expiry.lock().as_ref() {
-                Some(expiry) => (expiry.expired(now, MAX_REVOKED_PER_ROUND), expiry.next_deadline_ms()),
-                None => (Vec::new(), None),
-            };
+            let expired = self.expired_now();
             if !expired.is_empty() {
                 return expired;
             }
+            let next = self.expiry.lock().as_ref().and_then(Expiry::next_deadline_ms);
             match next {
                 None => changed.await,
                 Some(deadline) => {
-                    let wait = Duration::from_millis(deadline.saturating_sub(now));
+                    let wait = Duration::from_millis(deadline.saturating_sub(self.now_ms()));
                     tokio::select! { () = changed => {}, () = tokio::time::sleep(wait) => {} }
                 }
             }

@@ -25,7 +25,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::authority::Authority;
-use crate::gather::Gather;
+use crate::gather::{Company, Gather};
 
 /// Those that come on top are let go at once.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -54,6 +54,9 @@ pub type Reply = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infall
 /// What answers the requests of a port.
 pub trait Routes: Send + Sync + 'static {
     fn route(&self, request: http::Request<Incoming>) -> Reply;
+
+    /// Whether a call of this path goes on after its first answer, or without any.
+    fn is_stream(&self, path: &str) -> bool;
 }
 
 /// To a request for a service that there is not.
@@ -117,12 +120,22 @@ async fn accept(
 }
 
 /// Answers what comes on a connection, until either side ends it.
-async fn converse(Connection { io, name }: Connection, routes: Arc<impl Routes>, drain: CancellationToken) {
+async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl Routes>, drain: CancellationToken) {
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         if let Some(name) = &name {
             request.extensions_mut().insert(name.clone());
         }
-        routes.route(request)
+        let under_way = if routes.is_stream(request.uri().path()) {
+            company.begin_stream();
+            None
+        } else {
+            Some(company.begin())
+        };
+        let reply = routes.route(request);
+        async move {
+            let _under_way = under_way;
+            reply.await
+        }
     });
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -149,12 +162,16 @@ async fn converse(Connection { io, name }: Connection, routes: Arc<impl Routes>,
 
 async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
+    let company = Arc::<Company>::default();
     match acceptor {
-        None => Ok(Connection { io: Box::pin(Gather::new(Authority::new(stream))), name: None }),
+        None => {
+            let io = Box::pin(Gather::new(Authority::new(stream), company.clone()));
+            Ok(Connection { io, name: None, company })
+        }
         Some(acceptor) => {
             let stream = acceptor.accept(stream).await?;
             let name = stream.get_ref().1.peer_certificates().and_then(common_name);
-            Ok(Connection { io: Box::pin(Gather::new(stream)), name })
+            Ok(Connection { io: Box::pin(Gather::new(stream, company.clone())), name, company })
         }
     }
 }
@@ -177,4 +194,5 @@ impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 struct Connection {
     io: Pin<Box<dyn Io>>,
     name: Option<CommonName>,
+    company: Arc<Company>,
 }

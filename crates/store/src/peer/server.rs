@@ -38,6 +38,10 @@ impl Routes for Port {
         // It answers for other services that it has no such method, which is as good.
         self.0.clone().call(request)
     }
+
+    fn is_stream(&self, path: &str) -> bool {
+        path.ends_with("/Messages")
+    }
 }
 
 struct Service {

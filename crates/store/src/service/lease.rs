@@ -14,6 +14,7 @@ use crate::error::Refusal;
 use crate::lessor::KeptAlive;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op as Command;
+use crate::shared::Shared;
 use crate::state::Outcome;
 
 const SERVICE: &str = "etcdserverpb.Lease";
@@ -133,7 +134,11 @@ async fn renew_at_leader(context: &Context, id: i64) -> Result<i64, Status> {
 pub async fn keep_alive(context: &Context, id: i64) -> Result<i64, Refusal> {
     // Another may lead by now, without this member knowing, and have ended the lease.
     context.node.read_index().await?;
-    let shared = &context.shared;
+    renew_here(&context.shared, id)
+}
+
+/// What follows once this member is sure to know of every lease that was ended before.
+pub fn renew_here(shared: &Shared, id: i64) -> Result<i64, Refusal> {
     let ttl = shared.state.read().kv.leases().get(id).map_or(0, |lease| lease.ttl_seconds);
     if ttl == 0 {
         return Ok(0);

@@ -11,6 +11,8 @@ mod watch;
 
 pub use cluster::promote;
 pub use lease::keep_alive;
+#[cfg(test)]
+pub use lease::renew_here;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,6 +155,10 @@ impl Routes for Port {
             maintenance_server::SERVICE_NAME => self.maintenance.clone().call(request),
             _ => server::unknown(&request),
         }
+    }
+
+    fn is_stream(&self, path: &str) -> bool {
+        ["Watch", "LeaseKeepAlive", "Snapshot"].contains(&path.rsplit('/').next().unwrap_or_default())
     }
 }
 

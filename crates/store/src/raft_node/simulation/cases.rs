@@ -117,6 +117,40 @@ fn a_leader_that_was_stopped_answers_nothing_old() -> Done {
     Ok(())
 }
 
+/// A leader sleeps for longer than a lease lasts, which is renewed at the next one all the time, and looks at its leases
+/// before it hears of that.
+pub fn renewed_elsewhere(seed: u64, plant: Option<Plant>) -> Done {
+    let mut cluster = planted(Settings { seed, ..SETTINGS }, 3, plant)?;
+    let old = leader(&cluster);
+    let id = cluster.members[old].id;
+    let grant = cluster.clients[0].grant(1);
+    let input = cluster.clients[0].submit(cluster.now, id, grant);
+    cluster.input(old, input)?;
+    cluster.recover()?;
+    let lease = cluster.clients[0].newest_lease().ok_or("no lease was granted")?;
+    let put = cluster.clients[0].put_with_lease(lease, &mut cluster.dice);
+    let input = cluster.clients[0].submit(cluster.now, id, put);
+    cluster.input(old, input)?;
+    cluster.recover()?;
+    let wakes = cluster.now + 2_500;
+    cluster.members[old].paused_until = wakes;
+    while cluster.now < wakes + 500 {
+        let next = leader(&cluster);
+        if next != old && cluster.clients[0].is_idle() {
+            let input = cluster.clients[0].renewal(cluster.now, cluster.members[next].id, lease);
+            cluster.input(next, input)?;
+        }
+        let until = cluster.now + 100;
+        steps(&mut cluster, until)?;
+    }
+    finish(cluster)
+}
+
+#[test]
+fn a_lease_that_is_renewed_elsewhere_goes_on() -> Done {
+    (0..20).try_for_each(|seed| renewed_elsewhere(seed, None))
+}
+
 fn remove(cluster: &mut Cluster, asked: usize, id: u64) -> Done {
     let (answer, _answered) = tokio::sync::oneshot::channel();
     let op = Op::MemberChange(of(Kind::Remove, id));

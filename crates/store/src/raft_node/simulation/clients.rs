@@ -26,13 +26,14 @@ const KEYS: u64 = 6;
 const PATIENCE: u64 = 3_000;
 /// Milliseconds between two operations of a client, at most.
 const THINKING: u64 = 40;
-/// Longer than any seed: leases end by being revoked, clocks are none of the core's business.
-const LEASE_TTL: i64 = 86_400;
+/// Seconds: some leases run out, some are kept alive, some outlast every seed.
+const LEASE_TTLS: [i64; 3] = [1, 2, 86_400];
 
 enum Waiting {
     Write(oneshot::Receiver<Applied>),
     /// Of the newest revision, or of one that was seen.
     Read(oneshot::Receiver<()>, Keys, At),
+    Renewal(oneshot::Receiver<()>, i64),
 }
 
 struct Pending {
@@ -110,6 +111,15 @@ pub fn read(shared: &Shared, keys: &Keys, at: At) -> Told {
     }
 }
 
+/// What a member answers that has its read index; who does not lead passes the question on, which is left out here.
+fn renewed(shared: &Shared, id: i64) -> Told {
+    let revision = shared.state.read().kv.revision();
+    match crate::service::renew_here(shared, id) {
+        Ok(ttl_seconds) => Told::Answered { revision, answer: Answer::KeepAlive { ttl_seconds } },
+        Err(_) => Told::Unknown,
+    }
+}
+
 impl Client {
     pub fn new(number: u32, plant: Option<Plant>) -> Client {
         Client {
@@ -162,8 +172,12 @@ impl Client {
             0..=6 => self.put(dice),
             7..=10 => self.swap(dice),
             11 => self.both(dice),
-            12 | 13 => Self::delete(dice),
-            14 => self.lease(dice),
+            12 => Self::delete(dice),
+            14 if dice.percent(70) => self.lease(dice),
+            13 | 14 => match dice.pick(&self.granted) {
+                Some(id) => return (Some(self.renewal(now, member, id)), None),
+                None => self.lease(dice),
+            },
             15 if dice.percent(30) && self.newest > 2 => self.compact(dice),
             15 | 16 => {
                 let keys = Self::keys(dice);
@@ -213,13 +227,27 @@ impl Client {
                 self.granted.retain(|known| *known != id);
                 (Request::LeaseRevoke { id }, Op::LeaseRevoke(pb::LeaseRevokeRequest { id }))
             }
-            None => {
-                self.leases += 1;
-                let id = i64::from(self.number + 1) * 1_000_000 + self.leases;
-                let request = Request::LeaseGrant { id, ttl_seconds: LEASE_TTL };
-                (request, Op::LeaseGrant(pb::LeaseGrantRequest { id, ttl: LEASE_TTL }))
-            }
+            None => self.grant(dice.pick(&LEASE_TTLS).expect("there are some")),
         }
+    }
+
+    pub fn grant(&mut self, ttl: i64) -> (Request, Op) {
+        self.leases += 1;
+        let id = i64::from(self.number + 1) * 1_000_000 + self.leases;
+        (Request::LeaseGrant { id, ttl_seconds: ttl }, Op::LeaseGrant(pb::LeaseGrantRequest { id, ttl }))
+    }
+
+    /// The newest that it was granted and that is not known to be gone.
+    pub fn newest_lease(&self) -> Option<i64> {
+        self.granted.last().copied()
+    }
+
+    /// As at a leader: a read index, then the lease.
+    pub fn renewal(&mut self, now: u64, member: u64, id: i64) -> Input {
+        let (ready, is_ready) = oneshot::channel();
+        let request = Request::LeaseKeepAlive { id };
+        self.pending = Some(Pending { member, call: now, request, waiting: Waiting::Renewal(is_ready, id) });
+        Input::Read(ready)
     }
 
     /// Two keys in one transaction, which nobody may see halfway.
@@ -238,8 +266,12 @@ impl Client {
     }
 
     pub fn put(&mut self, dice: &mut Dice) -> (Request, Op) {
-        let (key, value) = (any_key(dice), self.value());
         let lease = dice.pick(&self.granted).filter(|_| dice.percent(30)).unwrap_or(0);
+        self.put_with_lease(lease, dice)
+    }
+
+    pub fn put_with_lease(&mut self, lease: i64, dice: &mut Dice) -> (Request, Op) {
+        let (key, value) = (any_key(dice), self.value());
         let op = Op::Put(pb::PutRequest { key: key.clone(), value: value.clone(), lease, ..Default::default() });
         (Request::Put(Put { key, value, lease, prev_kv: false }), op)
     }
@@ -293,6 +325,11 @@ impl Client {
                 Err(oneshot::error::TryRecvError::Closed) => Some(Told::Unknown),
                 _ => Some(shared(pending.member).map_or(Told::Unknown, |shared| read(&shared, keys, *at))),
             },
+            Waiting::Renewal(ready, id) => match ready.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => None,
+                Err(oneshot::error::TryRecvError::Closed) => Some(Told::Unknown),
+                Ok(()) => Some(shared(pending.member).map_or(Told::Unknown, |shared| renewed(&shared, *id))),
+            },
         };
         let told = told.or_else(|| (now > pending.call + PATIENCE).then_some(Told::Unknown))?;
         let pending = self.pending.take()?;
@@ -307,6 +344,19 @@ impl Client {
     }
 
     fn learn(&mut self, operation: &Operation) {
+        let lease = match &operation.request {
+            Request::Put(put) => put.lease,
+            Request::LeaseKeepAlive { id } => *id,
+            _ => 0,
+        };
+        let gone = match &operation.outcome {
+            Told::Refused(why) => *why == Refusal::LeaseNotFound.to_string(),
+            Told::Answered { answer, .. } => matches!(answer, Answer::KeepAlive { ttl_seconds: 0 }),
+            Told::Unknown => false,
+        };
+        if gone {
+            self.granted.retain(|known| *known != lease);
+        }
         let Told::Answered { revision, answer } = &operation.outcome else { return };
         self.newest = self.newest.max(*revision);
         if let Request::LeaseGrant { id, .. } = operation.request {

@@ -1,5 +1,6 @@
 //! The members, the clients, the clock: what happens next, and to whom.
 
+mod leases;
 mod verdict;
 
 use history::History;
@@ -95,7 +96,7 @@ impl Cluster {
             network: Network::new(plant),
             clients: (0..CLIENTS).map(|n| Client::new(n, plant)).collect(),
             watchers: Vec::new(),
-            history: History::default(),
+            history: History { ticks_per_second: 1_000, ..History::default() },
             checks: Checks::default(),
             looks_inside: true,
             operator: Operator::new(u64::MAX),
@@ -157,6 +158,7 @@ impl Cluster {
     /// On to the next moment at which something happens.
     pub fn step(&mut self) -> Result<(), String> {
         self.now = self.next_event().max(self.now + 1);
+        self.tell_the_time();
         if self.trouble && self.next_fault <= self.now {
             self.fault();
         }
@@ -263,6 +265,8 @@ impl Cluster {
             self.expel(id);
             return Ok(());
         }
+        // Who has slept may look at its leases before it hears what happened meanwhile.
+        self.expire_leases(n)?;
         while let Some(packet) = self.members[n].inbox.pop_front() {
             self.deliver(packet)?;
         }
@@ -278,6 +282,7 @@ impl Cluster {
 
     fn start(&mut self, n: usize) -> Result<(), String> {
         self.members[n].start(self.now, self.settings, &mut self.dice)?;
+        self.tell_the_time();
         let known = self.members[n].shared.state.read().member_list();
         self.notice(&known);
         Ok(())

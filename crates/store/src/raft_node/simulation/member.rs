@@ -53,6 +53,10 @@ pub struct Member {
     /// Its clock's tick in milliseconds.
     tick: u64,
     starts: u64,
+    /// When it is looked next for leases that have run out.
+    pub expire_at: u64,
+    /// Leases found to have run out, in which term, and when the raft thread hears of it.
+    pub expired: VecDeque<(u64, u64, i64)>,
     /// The entry of the state that was last compared with others'.
     pub compared: u64,
     /// When it was last driven: what it took for committed, and the term, if it led.
@@ -84,6 +88,8 @@ impl Member {
             expelled: false,
             tick: TICK,
             starts: 0,
+            expire_at: 0,
+            expired: VecDeque::new(),
             compared: 0,
             led: None,
         }
@@ -116,6 +122,7 @@ impl Member {
     /// The process ends; what was not synced is lost from some point on.
     pub fn crash(&mut self, dice: &mut Dice) {
         (self.core, self.led) = (None, None);
+        self.expired.clear();
         let kept = dice.index(self.disk.unsynced() + 1);
         self.disk.crash(kept, dice.percent(50));
         (self.paused_until, self.drive_at, self.synced_at, self.saved_at) = (0, None, None, None);
@@ -132,7 +139,9 @@ impl Member {
             return self.paused_until;
         }
         let tick = core.needs_clock().then_some(self.next_tick);
-        let events = [tick, self.drive_at, self.synced_at, self.saved_at, self.leaves_at];
+        let expiry = self.leads().then_some(self.expire_at);
+        let expired = self.expired.front().map(|(at, ..)| *at);
+        let events = [tick, self.drive_at, self.synced_at, self.saved_at, self.leaves_at, expiry, expired];
         events.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 

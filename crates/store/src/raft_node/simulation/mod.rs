@@ -8,7 +8,7 @@
 //!
 //! What happens: messages are lost, late, out of order and twice; networks are cut, one way too; processes are killed,
 //! between any two steps of what they do ([`cluster`]), or stopped; unsynced writes are lost from some point on; disks are
-//! slow or full; clocks go wrong; members are added, promoted, removed and replaced, singly and jointly ([`operator`]).
+//! slow or full; clocks go wrong; leases run out; members are added, promoted, removed and replaced, singly and jointly ([`operator`]).
 //!
 //! What is checked, of each seed, at every step: at most one leader per term; the same state behind the same entry;
 //! quorums that meet; nothing is committed, and nothing promised to a peer, that the disks do not hold ([`checks`]). And
@@ -44,7 +44,7 @@ const SEEDS: u64 = 600;
 const FIRST_SEED: u64 = 1;
 
 /// What a run of this many seeds must have seen, else it shows nothing.
-const MUST_HAPPEN: [&str; 18] = [
+const MUST_HAPPEN: [&str; 19] = [
     "all killed",
     "changes of members",
     "crash: between two messages",
@@ -58,6 +58,7 @@ const MUST_HAPPEN: [&str; 18] = [
     "crash: written, not synced",
     "disks full",
     "leader transfers",
+    "leases found to have run out",
     "operations answered",
     "promoted in a joint change",
     "removed members gone",

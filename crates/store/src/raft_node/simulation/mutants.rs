@@ -1,6 +1,6 @@
 //! Shows that the simulation finds what it is there to find.
 
-use super::cases::{committed_one_by_one, interrupted_compaction};
+use super::cases::{committed_one_by_one, interrupted_compaction, renewed_elsewhere};
 use super::cluster::Cluster;
 use super::guarded;
 use super::plant::Plant;
@@ -52,6 +52,14 @@ fn what_clients_and_watchers_may_not_see_is_found() {
     for plant in [Plant::ReadWithoutIndex, Plant::DropEvent, Plant::RepeatEvent, Plant::IgnoreStartRevision] {
         check(plant, false, 30);
     }
+}
+
+#[test]
+fn a_lease_that_ends_too_early_is_found() {
+    check(Plant::HastyLeases, false, 300);
+    let ended = (0..20).find_map(|seed| renewed_elsewhere(seed, Some(Plant::EndLeasesAsAnyone)).err());
+    let what = ended.expect("it is ended by who slept");
+    assert!(what.contains("LeaseTooShort"), "{what}");
 }
 
 #[test]

@@ -19,6 +19,10 @@ pub enum Plant {
     CheckpointBeforeSync,
     /// Linearizable reads are answered from whatever the asked member has.
     ReadWithoutIndex,
+    /// Time passes twice as fast for leases.
+    HastyLeases,
+    /// A lease that has run out is ended by whoever thinks so, through whoever leads by then.
+    EndLeasesAsAnyone,
     /// A follower takes for committed whatever the leader has sent it.
     ApplyUncommitted,
     /// A link that broke sends again what it may have sent before, commands that were forwarded too.
