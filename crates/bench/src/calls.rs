@@ -5,8 +5,8 @@ use anyhow::Result;
 use crate::connection::{Call, Connection};
 use crate::pb::etcdserverpb::{
     CompactionRequest, CompactionResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest,
-    TxnResponse, WatchResponse,
+    LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest,
+    StatusResponse, TxnRequest, TxnResponse, WatchResponse,
 };
 
 impl Connection {
@@ -32,6 +32,10 @@ impl Connection {
 
     pub async fn grant(&self, grant: &LeaseGrantRequest) -> Result<LeaseGrantResponse> {
         self.unary("/etcdserverpb.Lease/LeaseGrant", grant).await
+    }
+
+    pub async fn status(&self) -> Result<StatusResponse> {
+        self.unary("/etcdserverpb.Maintenance/Status", &StatusRequest {}).await
     }
 
     pub fn keep_alive(&self) -> Call<LeaseKeepAliveResponse> {

@@ -124,8 +124,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// The leader's address comes first: where there are fewer clients than members, what is measured would else be the
+    /// chance of an election.
     pub async fn environment(&self, clients: usize) -> Result<Environment> {
-        Environment::open(&self.addresses, self.tls.as_ref().map(|t| t.client.clone()), clients).await
+        let tls = self.tls.as_ref().map(|t| t.client.clone());
+        let mut addresses = self.addresses.clone();
+        for n in 0..addresses.len() {
+            let status = Environment::open(&[addresses[n]], tls.clone(), 1).await?.connection(0).status().await?;
+            if status.header.is_some_and(|header| header.member_id == status.leader) {
+                addresses.swap(0, n);
+                break;
+            }
+        }
+        Environment::open(&addresses, tls, clients).await
     }
 
     /// What its members have used together.

@@ -17,7 +17,7 @@ use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::MembersResponse;
 use crate::pb::kvraft::command::Op;
 use crate::peer::{self, Connector, Hello, Joiner, Peers};
-use crate::raft_node::{self, Handle, Outbound as _, Threads};
+use crate::raft_node::{self, Handle, Outbound as _, RaftThread};
 use crate::server::{self, Listener};
 use crate::service::{self, Context};
 use crate::shared::Shared;
@@ -46,7 +46,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     }
     let inputs = raft_node::inputs();
     let hello = Hello { cluster_id: shared.cluster_id, from: shared.member_id };
-    let peers = Peers::new(hello, connector, inputs.0.clone());
+    let raft_thread = RaftThread::start()?;
+    let peer_runtime = raft_thread.runtime.clone();
+    let peers = Peers::new(hello, connector, inputs.0.clone(), peer_runtime.clone());
     let known = shared.state.read().member_list();
     peers.set_members(if known.is_empty() { &opened.peers } else { &known });
     let failed = CancellationToken::new();
@@ -66,18 +68,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
         failed: failed.clone(),
     };
     let peer_inputs = inputs.0.clone();
-    let (node, threads) = raft_node::start(parts, inputs)?;
+    let (node, threads) = raft_node::start(raft_thread, parts, inputs)?;
     let limits = (&config).into();
     let context = Context { shared, node, limits, drain: drain.clone(), peers: peers.clone() };
     // Open before this member asks anything of the cluster: a quorum may need its answers.
     let talking = CancellationToken::new();
     let routes = peer::routes(hello, &context, peer_inputs);
-    let peer_server = tokio::spawn(server::serve(peer_port, routes, talking.clone()));
+    let peer_server = peer_runtime.spawn(server::serve(peer_port, routes, talking.clone()));
     let served = serve(&config, &context, clients, &stop, &failed).await;
     drain.cancel();
-    stop_node(threads).await?;
+    let closing = tokio::task::spawn_blocking(|| threads.stop()).await.context("the node's threads did not end")?;
     talking.cancel();
     peer_server.await.context("the peers' server did not end")??;
+    closing.close();
     served?;
     anyhow::ensure!(!context.shared.status.failed(), "the node failed, see the log");
     anyhow::ensure!(!peers.removed.is_cancelled(), peer::REMOVED);
@@ -178,11 +181,6 @@ async fn expire(shared: Arc<Shared>, node: Handle) {
             }
         }
     }
-}
-
-async fn stop_node(threads: Threads) -> Result<()> {
-    let stopped = tokio::task::spawn_blocking(move || threads.stop());
-    stopped.await.context("the node's threads did not end")
 }
 
 fn tls(tls: Option<&Tls>, alpn: &[&str]) -> Result<Option<Arc<ServerConfig>>> {

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use raft::prelude::Message;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +42,7 @@ impl Link {
         member: &pb::Member,
         channel: Channel,
         client: PeerClient,
-        inputs: Sender<Input>,
+        inputs: UnboundedSender<Input>,
         removed: CancellationToken,
     ) -> Link {
         let (queue, queued) = mpsc::channel(MAX_QUEUED);
@@ -71,7 +70,7 @@ impl Drop for Link {
 
 struct Runner {
     client: PeerClient,
-    inputs: Sender<Input>,
+    inputs: UnboundedSender<Input>,
     removed: CancellationToken,
     connected: Arc<AtomicBool>,
     failures: u32,

@@ -18,11 +18,11 @@ mod wire;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use raft::prelude::Message;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 pub use client::PeerClient;
@@ -42,26 +42,30 @@ const FLUSH: Duration = Duration::from_secs(1);
 pub struct Peers {
     hello: Hello,
     connector: Connector,
-    inputs: Sender<Input>,
+    inputs: UnboundedSender<Input>,
     links: Mutex<HashMap<u64, Link>>,
     /// Peers that were removed while this member ran.
     gone: Mutex<BTreeSet<u64>>,
-    /// Links run here; the raft thread is outside of it.
+    /// Links run here, on the raft thread.
     runtime: tokio::runtime::Handle,
     /// Cancelled when a peer says that this member was removed.
     pub removed: CancellationToken,
 }
 
 impl Peers {
-    /// Needs a runtime.
-    pub fn new(hello: Hello, connector: Connector, inputs: Sender<Input>) -> Arc<Peers> {
+    pub fn new(
+        hello: Hello,
+        connector: Connector,
+        inputs: UnboundedSender<Input>,
+        runtime: tokio::runtime::Handle,
+    ) -> Arc<Peers> {
         Arc::new(Peers {
             hello,
             connector,
             inputs,
             links: Mutex::default(),
             gone: Mutex::default(),
-            runtime: tokio::runtime::Handle::current(),
+            runtime,
             removed: CancellationToken::new(),
         })
     }

@@ -1,9 +1,9 @@
 //! The peers' port.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
 use hyper::body::Incoming;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_stream::StreamExt;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -26,7 +26,7 @@ use crate::shared::Shared;
 /// A batch is not ended in the middle of a message.
 const MAX_DECODED_BYTES: usize = 16 * MAX_BATCH_BYTES;
 
-pub fn routes(hello: Hello, context: &Context, inputs: Sender<Input>) -> impl Routes + use<> {
+pub fn routes(hello: Hello, context: &Context, inputs: UnboundedSender<Input>) -> impl Routes + use<> {
     let service = Service { hello, context: context.clone(), shared: context.shared.clone(), inputs };
     Port(PeerServer::new(service).max_decoding_message_size(MAX_DECODED_BYTES))
 }
@@ -48,7 +48,7 @@ struct Service {
     hello: Hello,
     context: Context,
     shared: Arc<Shared>,
-    inputs: Sender<Input>,
+    inputs: UnboundedSender<Input>,
 }
 
 impl Service {

@@ -1,17 +1,23 @@
 //! The checkpoint thread: brings the engine up to date, away from everything that waits.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use raftlog::Mark;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::core::Input;
 use super::effects::Job;
 use crate::checkpoint::Checkpoint;
 use crate::metrics::Gauges;
 
-pub fn run(mut checkpoint: Box<dyn Checkpoint>, jobs: &Receiver<Job>, inputs: &Sender<Input>, gauges: &Arc<Gauges>) {
+pub fn run(
+    mut checkpoint: Box<dyn Checkpoint>,
+    jobs: &Receiver<Job>,
+    inputs: &UnboundedSender<Input>,
+    gauges: &Arc<Gauges>,
+) {
     gauges.set_disk_bytes(checkpoint.size_on_disk());
     while let Ok(job) = jobs.recv() {
         let start = Instant::now();

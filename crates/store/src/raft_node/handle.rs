@@ -1,10 +1,9 @@
 //! How services reach the raft thread.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::core::{Input, Progress};
@@ -28,12 +27,12 @@ pub struct Proposal {
 
 #[derive(Clone)]
 pub struct Handle {
-    inputs: Sender<Input>,
+    inputs: UnboundedSender<Input>,
     permits: Arc<Semaphore>,
 }
 
 impl Handle {
-    pub(super) fn new(inputs: Sender<Input>) -> Handle {
+    pub(super) fn new(inputs: UnboundedSender<Input>) -> Handle {
         Handle { inputs, permits: Arc::new(Semaphore::new(MAX_REQUESTS)) }
     }
 
@@ -93,24 +92,4 @@ impl Handle {
 async fn wait<T>(answer: oneshot::Receiver<T>) -> Result<T, Refusal> {
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;
     answer.map_err(|_| Refusal::TimedOut)?.map_err(|_| Refusal::Stopped)
-}
-
-/// The node's threads, to be stopped and waited for.
-pub struct Threads {
-    pub(super) inputs: Sender<Input>,
-    pub(super) threads: Vec<JoinHandle<()>>,
-}
-
-impl Threads {
-    /// Answers what is under way, writes a last checkpoint and ends. Blocks.
-    pub fn stop(self) {
-        // A raft thread that has failed is gone already.
-        let _ = self.inputs.send(Input::Stop);
-        drop(self.inputs);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the node panicked");
-            }
-        }
-    }
 }

@@ -1,12 +1,13 @@
 //! The log thread: writes what Raft wants durable, one sync for all that waits.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use bytes::Bytes;
 use raft::prelude::{Entry, HardState};
 use raftlog::{Record, Wal};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::core::Input;
 use super::effects::Write;
@@ -20,7 +21,7 @@ const SLOW_SYNC_MS: u128 = 1_000;
 pub struct LogWriter {
     pub wal: Wal,
     pub writes: Receiver<Write>,
-    pub inputs: Sender<Input>,
+    pub inputs: UnboundedSender<Input>,
     pub syncs: Arc<Durations>,
 }
 

@@ -33,9 +33,11 @@ mod propose;
 mod ready;
 #[cfg(test)]
 mod simulation;
+mod threads;
 
 pub use core::{Config, Input};
 pub use effects::Outgoing;
-pub use handle::{Answer, Handle, Threads};
+pub use handle::{Answer, Handle};
 pub use log_view::{KEPT_ENTRIES, LogView};
 pub use node::{Outbound, Parts, inputs, start};
+pub use threads::RaftThread;

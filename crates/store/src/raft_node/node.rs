@@ -1,20 +1,21 @@
 //! The member on threads: one drives the core and applies, one writes the log, one writes checkpoints.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use raft::prelude::Message;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::checkpointer;
 use super::core::{Config, Core, Input};
 use super::effects::{Delivery, Job, Outgoing, Write};
-use super::handle::{Handle, Threads};
+use super::handle::Handle;
 use super::log_writer::LogWriter;
+use super::threads::{RaftThread, Threads, spawn};
 use crate::checkpoint::Checkpoint;
 use crate::pb::etcdserverpb as pb;
 use crate::shared::Shared;
@@ -34,8 +35,8 @@ pub trait Outbound: Send {
 }
 
 /// The queue into the raft thread; made first, because the peers' messages need it too.
-pub fn inputs() -> (Sender<Input>, Receiver<Input>) {
-    channel()
+pub fn inputs() -> (UnboundedSender<Input>, UnboundedReceiver<Input>) {
+    unbounded_channel()
 }
 
 pub struct Parts {
@@ -50,9 +51,13 @@ pub struct Parts {
     pub failed: CancellationToken,
 }
 
-/// Starts the node's threads on a log and a checkpoint that were opened and belong together, and in the runtime that this
-/// is called in the task that tells others what the node has done: woken from within, theirs are woken cheaply.
-pub fn start(parts: Parts, (inputs_tx, inputs): (Sender<Input>, Receiver<Input>)) -> Result<(Handle, Threads)> {
+/// Starts the node on a log and a checkpoint that were opened and belong together, and in the runtime that this is called
+/// in the task that tells others what the node has done: woken from within, theirs are woken cheaply.
+pub fn start(
+    raft: RaftThread,
+    parts: Parts,
+    (inputs_tx, inputs): (UnboundedSender<Input>, UnboundedReceiver<Input>),
+) -> Result<(Handle, Threads)> {
     let Parts { config, tick, shared, wal, recovered, checkpoint, peers, failed } = parts;
     let (writes, writes_rx) = channel();
     let (jobs, jobs_rx) = channel();
@@ -63,18 +68,13 @@ pub fn start(parts: Parts, (inputs_tx, inputs): (Sender<Input>, Receiver<Input>)
     let node = Node { core, inputs, writes, jobs, deliveries, peers, failed, tick, next_tick, removed_at: None };
     let syncs = shared.gauges.syncs.clone();
     let writer = LogWriter { wal, writes: writes_rx, inputs: inputs_tx.clone(), syncs };
-    let checkpoint_inputs = inputs_tx.clone();
-    let gauges = shared.gauges.clone();
-    let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-        let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
-        spawned.with_context(|| format!("cannot start the {name} thread"))
-    };
-    let threads = vec![
-        spawn("raft", Box::new(move || node.run()))?,
-        spawn("log", Box::new(move || writer.run()))?,
-        spawn("checkpoint", Box::new(move || checkpointer::run(checkpoint, &jobs_rx, &checkpoint_inputs, &gauges)))?,
+    let (checkpoint_inputs, gauges) = (inputs_tx.clone(), shared.gauges.clone());
+    let others = vec![
+        spawn("log", move || writer.run())?,
+        spawn("checkpoint", move || checkpointer::run(checkpoint, &jobs_rx, &checkpoint_inputs, &gauges))?,
     ];
-    Ok((Handle::new(inputs_tx.clone()), Threads { inputs: inputs_tx, threads }))
+    let threads = raft.begin(node, inputs_tx.clone(), others);
+    Ok((Handle::new(inputs_tx), threads))
 }
 
 /// Ends when the raft thread has. The queue is short by itself: who is answered waits for that before asking again.
@@ -84,9 +84,9 @@ async fn deliver(mut deliveries: UnboundedReceiver<Delivery>, shared: Arc<Shared
     }
 }
 
-struct Node {
+pub(super) struct Node {
     core: Core,
-    inputs: Receiver<Input>,
+    inputs: UnboundedReceiver<Input>,
     writes: Sender<Write>,
     jobs: Sender<Job>,
     deliveries: UnboundedSender<Delivery>,
@@ -98,15 +98,16 @@ struct Node {
 }
 
 impl Node {
-    fn run(mut self) {
-        if let Err(error) = self.drive() {
+    pub async fn run(mut self) {
+        // Panicking, too.
+        let _ended = self.failed.clone().drop_guard();
+        if let Err(error) = self.drive().await {
             tracing::error!(error = format!("{error:#}"), "the store cannot go on");
             self.core.set_failed();
         }
-        self.failed.cancel();
     }
 
-    fn drive(&mut self) -> Result<()> {
+    async fn drive(&mut self) -> Result<()> {
         self.core.begin()?;
         let ticks = u32::try_from(self.core.config.election_ticks).unwrap_or(u32::MAX);
         let grace = self.tick.saturating_mul(ticks).saturating_mul(REMOVED_ELECTIONS);
@@ -120,7 +121,7 @@ impl Node {
             if done {
                 return Ok(());
             }
-            self.take_inputs()?;
+            self.take_inputs().await?;
         }
     }
 
@@ -155,8 +156,8 @@ impl Node {
     }
 
     /// Waits for one input and takes what else has arrived.
-    fn take_inputs(&mut self) -> Result<()> {
-        match self.next_input() {
+    async fn take_inputs(&mut self) -> Result<()> {
+        match self.next_input().await {
             Some(input) => self.core.take(input)?,
             None => return Ok(()),
         }
@@ -170,22 +171,17 @@ impl Node {
     }
 
     /// With peers, time passes in ticks.
-    fn next_input(&mut self) -> Option<Input> {
+    async fn next_input(&mut self) -> Option<Input> {
         if !self.core.needs_clock() {
-            return Some(self.inputs.recv().unwrap_or(Input::Stop));
+            return Some(self.inputs.recv().await.unwrap_or(Input::Stop));
         }
-        let left = self.next_tick.saturating_duration_since(Instant::now());
-        let input = match self.inputs.recv_timeout(left) {
-            Ok(input) => Some(input),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Input::Stop),
-        };
+        let input = timeout_at(self.next_tick, self.inputs.recv()).await;
         let now = Instant::now();
         if self.next_tick <= now {
             self.core.tick();
             // Ticks that were slept through are not made up for: the peers' time has not passed faster either.
             self.next_tick = now + self.tick;
         }
-        input
+        input.ok().map(|input| input.unwrap_or(Input::Stop))
     }
 }
