@@ -87,6 +87,7 @@ impl Core {
             raft.bcast_append();
             raft.become_follower(raft.term, raft::INVALID_ID);
         }
+        self.shared.lessor.doubt();
         state.conf = self.node.apply_conf_change(change)?;
         self.node.mut_store().set_conf(state.conf.clone());
         Ok(())

@@ -29,6 +29,11 @@ const MAX_APPLIED_BYTES: u64 = 4 << 20;
 pub(super) const READ_RETRY_TICKS: u64 = 5;
 /// How long a member that stops tries to end well, in election timeouts.
 const STOP_ELECTIONS: usize = 2;
+/// Parts of an election timeout: how long a member that has started does not vote, and how long a leader is sure of itself.
+const FORGETFUL_PART: u64 = 2;
+const SURE_PART: u64 = 3;
+/// How raft-rs marks the campaign of who was told to lead; it overrides what voters know of the leader.
+const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 /// A checkpoint is due after so many changed records for each entry of `--snapshot-count`: large transactions would make
 /// a start long, and a compaction is to give its space back.
 const CHANGES_PER_ENTRY: u64 = 8;
@@ -73,13 +78,23 @@ pub struct Config {
     /// Entries applied between two checkpoints.
     pub snapshot_count: u64,
     pub election_ticks: usize,
+    pub tick_ms: u64,
     /// Applied entries kept in memory for peers that lag; whoever lags further gets a snapshot.
     pub kept_entries: u64,
+}
+
+/// A question for the read index.
+pub(super) struct Asked {
+    pub tick: u64,
+    /// By the lessor's clock.
+    pub at_ms: u64,
+    pub waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// Linearizable reads that share one read index.
 pub(super) struct Read {
     pub index: u64,
+    pub asked_ms: u64,
     pub waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -96,8 +111,8 @@ pub struct Core {
     pub(super) arrived_reads: Vec<oneshot::Sender<()>>,
     /// Proposed, to be answered when applied.
     pub(super) pending: HashMap<u64, Proposal>,
-    /// Asked for a read index under this id, at this tick.
-    pub(super) asked: HashMap<u64, (u64, Vec<oneshot::Sender<()>>)>,
+    /// Asked for a read index under this id.
+    pub(super) asked: HashMap<u64, Asked>,
     /// Waiting for the state to reach their index.
     pub(super) reads: Vec<Read>,
     /// The newest ready handed to the log, the newest that it holds, and the newest at all.
@@ -219,8 +234,8 @@ impl Core {
         }
         self.node.mut_store().age();
         let lost = self.ticks.saturating_sub(READ_RETRY_TICKS);
-        for (_, (_, waiting)) in self.asked.extract_if(|_, (at, _)| *at < lost) {
-            self.arrived_reads.extend(waiting.into_iter().filter(|w| !w.is_closed()));
+        for (_, asked) in self.asked.extract_if(|_, asked| asked.tick < lost) {
+            self.arrived_reads.extend(asked.waiting.into_iter().filter(|w| !w.is_closed()));
         }
     }
 
@@ -271,7 +286,10 @@ impl Core {
                 let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
                 self.node.report_snapshot(to, status);
             }
-            Input::TransferLeader(to) => self.node.transfer_leader(to),
+            Input::TransferLeader(to) => {
+                self.shared.lessor.hand_over();
+                self.node.transfer_leader(to);
+            }
             Input::Progress(id, answer) => drop(answer.send(self.progress(id))),
             Input::Persisted { number } => self.note_persisted(number),
             Input::Checkpointed(mark) => self.note_checkpointed(mark),
@@ -285,12 +303,29 @@ impl Core {
     fn step(&mut self, message: Message) {
         // Raft cannot campaign between a snapshot and its being applied: it looks for the entries before.
         let campaigns = message.msg_type() == MessageType::MsgTimeoutNow && self.unapplied.is_some();
-        if message.to != self.config.member_id || campaigns {
+        if message.to != self.config.member_id || campaigns || self.is_too_new_for(&message) {
             return;
+        }
+        if message.msg_type() == MessageType::MsgTransferLeader {
+            self.shared.lessor.hand_over();
         }
         if let Err(error) = self.node.step(message) {
             tracing::trace!(%error, "a peer's message was of no use");
         }
+    }
+
+    /// A member that has just started has forgotten whom it took for the leader, who may count on that still.
+    fn is_too_new_for(&self, message: &Message) -> bool {
+        let vote = matches!(message.msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
+        let election = u64::try_from(self.config.election_ticks).unwrap_or(u64::MAX);
+        vote && message.context != CAMPAIGN_TRANSFER && self.ticks < election / FORGETFUL_PART
+    }
+
+    /// For how long a quorum that knew this leader elects no other: less than who starts anew waits to vote, and much less
+    /// than who has heard of the leader does.
+    pub(super) fn sure_ms(&self) -> u64 {
+        let election = u64::try_from(self.config.election_ticks).unwrap_or(u64::MAX);
+        self.config.tick_ms.saturating_mul(election) / SURE_PART
     }
 
     /// Two leaders, one after the other, may both have sent one. Raft decides which it wants.
@@ -321,6 +356,7 @@ impl Core {
         let others = self.node.raft.prs().iter().filter(|(id, _)| **id != me && voters.contains(**id));
         let best = others.filter(|(_, peer)| peer.recent_active).max_by_key(|(_, peer)| peer.matched);
         if let Some(to) = best.map(|(id, _)| *id) {
+            self.shared.lessor.hand_over();
             self.node.transfer_leader(to);
         }
     }

@@ -12,7 +12,8 @@
 //! meanwhile (that is the next batch, one sync for all of it), sends it to the peers, who
 //! write it at the same time, and answers reads, which therefore never wait for a sync.
 //!
-//! [`core`] decides and knows no thread; [`node`] runs it on threads.
+//! [`core`] decides and knows no thread; [`node`] runs it on threads. The links to peers run on the raft thread, too: no
+//! other has to be woken on a message's way.
 //!
 //! Invariants
 //! - A command is answered after it was applied, applied after it was committed, committed
@@ -20,6 +21,7 @@
 //! - A message that promises something leaves once what it promises is durable.
 //! - Only the raft thread changes [`State`](crate::state::State).
 //! - The log is cut only behind a checkpoint that is durable.
+//! - Nothing on the raft thread takes long: peers wait for it.
 
 mod apply;
 mod checkpointer;

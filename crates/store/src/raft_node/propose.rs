@@ -4,7 +4,7 @@ use prost::Message as _;
 use raft::StateRole;
 use raft::prelude::{Entry, EntryType, Message, MessageType};
 
-use super::core::Core;
+use super::core::{Asked, Core};
 use crate::auth::attributed;
 use crate::error::Refusal;
 use crate::members::conf_change;
@@ -65,7 +65,12 @@ impl Core {
         }
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
-        self.asked.insert(id, (self.ticks, std::mem::take(&mut self.arrived_reads)));
+        let asked = Asked {
+            tick: self.ticks,
+            at_ms: self.shared.lessor.now_ms(),
+            waiting: std::mem::take(&mut self.arrived_reads),
+        };
+        self.asked.insert(id, asked);
         self.node.read_index(id.to_le_bytes().to_vec());
     }
 
@@ -120,7 +125,7 @@ mod tests {
         state.conf.voters = vec![1];
         let tokens = token::Config::parse("simple", std::time::Duration::from_secs(1)).expect("etcd's default");
         let shared = Arc::new(Shared::new(1, state, Gate::new(tokens, 4)));
-        let config = Config { member_id: 1, snapshot_count, election_ticks: 10, kept_entries: 100 };
+        let config = Config { member_id: 1, snapshot_count, election_ticks: 10, tick_ms: 100, kept_entries: 100 };
         let mut core = Core::new(config, shared, raftlog::Recovered::default(), 1).expect("nothing is there");
         core.begin().expect("alone");
         core.drive().expect("elected");

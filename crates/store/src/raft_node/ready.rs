@@ -5,7 +5,7 @@ use raft::StateRole;
 use raft::prelude::{Entry, HardState, Message, MessageType, Ready};
 use raftlog::Mark;
 
-use super::core::{Core, Read, context_id};
+use super::core::{Asked, Core, Read, context_id};
 use super::effects::{Captured, Delivery, Job, Outgoing, Write};
 use crate::error::Refusal;
 use crate::state::Applied;
@@ -42,8 +42,9 @@ impl Core {
         for state in ready.take_read_states() {
             let id = context_id(&state.request_ctx);
             let asked = id.and_then(|id| self.asked.remove(&id));
-            let waiting = asked.map(|(_, waiting)| waiting).unwrap_or_default();
-            self.reads.push(Read { index: state.index, waiting });
+            if let Some(Asked { at_ms, waiting, .. }) = asked {
+                self.reads.push(Read { index: state.index, asked_ms: at_ms, waiting });
+            }
         }
         let messages = ready.take_messages();
         let promises = ready.take_persisted_messages();
@@ -189,8 +190,8 @@ impl Core {
         for (_, proposal) in self.pending.drain() {
             let _ = proposal.answer.send(Err(Refusal::LeaderChanged));
         }
-        for (_, (_, waiting)) in self.asked.drain() {
-            self.arrived_reads.extend(waiting);
+        for (_, asked) in self.asked.drain() {
+            self.arrived_reads.extend(asked.waiting);
         }
     }
 
@@ -201,6 +202,9 @@ impl Core {
         let applied = self.shared.state.read().applied.index;
         let (ready, waiting): (Vec<_>, Vec<_>) = self.reads.drain(..).partition(|r| r.index <= applied);
         self.reads = waiting;
+        if let Some(asked) = ready.iter().map(|read| read.asked_ms).max() {
+            self.shared.lessor.confirm(asked, self.sure_ms());
+        }
         let readers: Vec<_> = ready.into_iter().flat_map(|read| read.waiting).collect();
         if !readers.is_empty() {
             self.effects.deliveries.push(Delivery::Readable(readers));

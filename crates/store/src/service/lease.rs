@@ -132,9 +132,18 @@ async fn renew_at_leader(context: &Context, id: i64) -> Result<i64, Status> {
 /// Renews a lease at this member, which leads; 0 if there is no such lease. One that is past its deadline is not
 /// renewed but waited for.
 pub async fn keep_alive(context: &Context, id: i64) -> Result<i64, Refusal> {
+    if let Some(renewed) = renew_if_sure(&context.shared, id) {
+        return renewed;
+    }
     // Another may lead by now, without this member knowing, and have ended the lease.
     context.node.read_index().await?;
     renew_here(&context.shared, id)
+}
+
+/// Renews a lease without asking anyone, while no other member can have ended it.
+pub fn renew_if_sure(shared: &Shared, id: i64) -> Option<Result<i64, Refusal>> {
+    let ttl = shared.state.read().kv.leases().get(id)?.ttl_seconds;
+    shared.lessor.keep_alive_if_sure(id, ttl).map(|kept| renewal(kept, ttl))
 }
 
 /// What follows once this member is sure to know of every lease that was ended before.
@@ -143,7 +152,11 @@ pub fn renew_here(shared: &Shared, id: i64) -> Result<i64, Refusal> {
     if ttl == 0 {
         return Ok(0);
     }
-    match shared.lessor.keep_alive(id, ttl) {
+    renewal(shared.lessor.keep_alive(id, ttl), ttl)
+}
+
+fn renewal(kept: KeptAlive, ttl: i64) -> Result<i64, Refusal> {
+    match kept {
         KeptAlive::Renewed => Ok(ttl),
         KeptAlive::RunOut => Err(Refusal::TimedOut),
         KeptAlive::Elsewhere => Err(Refusal::NotLeader),

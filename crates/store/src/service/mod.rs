@@ -12,7 +12,7 @@ mod watch;
 pub use cluster::promote;
 pub use lease::keep_alive;
 #[cfg(test)]
-pub use lease::renew_here;
+pub use lease::{renew_here, renew_if_sure};
 
 use std::sync::Arc;
 use std::time::Duration;

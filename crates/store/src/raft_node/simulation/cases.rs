@@ -1,6 +1,6 @@
 //! Courses of events that chance seldom takes: what etcd was found to do wrong, and what this store was.
 
-use history::{At, Keys};
+use history::{At, Keys, Request};
 use raft::prelude::{ConfState, Message, MessageType, Snapshot, SnapshotMetadata};
 
 use super::clients::{deletion, permit};
@@ -9,6 +9,7 @@ use super::dice::Dice;
 use super::member::{Member, Settings};
 use super::operator::of;
 use super::plant::Plant;
+use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op;
 use crate::pb::kvraft::member_change::Kind;
 use crate::raft_node::core::Input;
@@ -117,6 +118,13 @@ fn a_leader_that_was_stopped_answers_nothing_old() -> Done {
     Ok(())
 }
 
+fn renew(cluster: &mut Cluster, client: usize, n: usize, lease: i64) -> Done {
+    let (id, shared) = (cluster.members[n].id, cluster.members[n].shared.clone());
+    let (input, at_once) = cluster.clients[client].renewal(cluster.now, id, &shared, lease);
+    cluster.history.operations.extend(at_once);
+    input.map_or(Ok(()), |input| cluster.input(n, input))
+}
+
 /// A leader sleeps for longer than a lease lasts, which is renewed at the next one all the time, and looks at its leases
 /// before it hears of that.
 pub fn renewed_elsewhere(seed: u64, plant: Option<Plant>) -> Done {
@@ -137,8 +145,7 @@ pub fn renewed_elsewhere(seed: u64, plant: Option<Plant>) -> Done {
     while cluster.now < wakes + 500 {
         let next = leader(&cluster);
         if next != old && cluster.clients[0].is_idle() {
-            let input = cluster.clients[0].renewal(cluster.now, cluster.members[next].id, lease);
-            cluster.input(next, input)?;
+            renew(&mut cluster, 0, next, lease)?;
         }
         let until = cluster.now + 100;
         steps(&mut cluster, until)?;
@@ -149,6 +156,34 @@ pub fn renewed_elsewhere(seed: u64, plant: Option<Plant>) -> Done {
 #[test]
 fn a_lease_that_is_renewed_elsewhere_goes_on() -> Done {
     (0..20).try_for_each(|seed| renewed_elsewhere(seed, None))
+}
+
+/// A leader that was sure of itself is stopped, another ends the lease, and the first is asked to renew it.
+pub fn ended_elsewhere(seed: u64, plant: Option<Plant>) -> Done {
+    let mut cluster = planted(Settings { seed, ..SETTINGS }, 3, plant)?;
+    let old = leader(&cluster);
+    let (other, id) = ((old + 1) % 3, cluster.members[old].id);
+    let grant = cluster.clients[0].grant(86_400);
+    let input = cluster.clients[0].submit(cluster.now, id, grant);
+    cluster.input(old, input)?;
+    cluster.recover()?;
+    let lease = cluster.clients[0].newest_lease().ok_or("no lease was granted")?;
+    renew(&mut cluster, 0, old, lease)?;
+    cluster.recover()?;
+    let resumes = cluster.now + 1_000;
+    cluster.members[old].paused_until = resumes;
+    steps(&mut cluster, resumes - 400)?;
+    let revoke = (Request::LeaseRevoke { id: lease }, Op::LeaseRevoke(pb::LeaseRevokeRequest { id: lease }));
+    let input = cluster.clients[1].submit(cluster.now, cluster.members[other].id, revoke);
+    cluster.input(other, input)?;
+    steps(&mut cluster, resumes - 1)?;
+    renew(&mut cluster, 2, old, lease)?;
+    finish(cluster)
+}
+
+#[test]
+fn a_lease_that_was_ended_elsewhere_is_not_renewed() -> Done {
+    (0..20).try_for_each(|seed| ended_elsewhere(seed, None))
 }
 
 fn remove(cluster: &mut Cluster, asked: usize, id: u64) -> Done {

@@ -175,7 +175,7 @@ impl Client {
             12 => Self::delete(dice),
             14 if dice.percent(70) => self.lease(dice),
             13 | 14 => match dice.pick(&self.granted) {
-                Some(id) => return (Some(self.renewal(now, member, id)), None),
+                Some(id) => return self.renewal(now, member, shared, id),
                 None => self.lease(dice),
             },
             15 if dice.percent(30) && self.newest > 2 => self.compact(dice),
@@ -243,11 +243,17 @@ impl Client {
     }
 
     /// As at a leader: a read index, then the lease.
-    pub fn renewal(&mut self, now: u64, member: u64, id: i64) -> Input {
+    pub fn renewal(&mut self, now: u64, member: u64, shared: &Shared, id: i64) -> (Option<Input>, Option<Operation>) {
+        if let Some(Ok(ttl_seconds)) = crate::service::renew_if_sure(shared, id) {
+            let revision = shared.state.read().kv.revision();
+            let outcome = Told::Answered { revision, answer: Answer::KeepAlive { ttl_seconds } };
+            let request = Request::LeaseKeepAlive { id };
+            return (None, Some(Operation { client: self.number, call: now, ret: now, request, outcome }));
+        }
         let (ready, is_ready) = oneshot::channel();
         let request = Request::LeaseKeepAlive { id };
         self.pending = Some(Pending { member, call: now, request, waiting: Waiting::Renewal(is_ready, id) });
-        Input::Read(ready)
+        (Some(Input::Read(ready)), None)
     }
 
     /// Two keys in one transaction, which nobody may see halfway.

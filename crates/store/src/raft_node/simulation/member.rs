@@ -53,6 +53,7 @@ pub struct Member {
     /// Its clock's tick in milliseconds.
     tick: u64,
     starts: u64,
+    plant: Option<Plant>,
     /// When it is looked next for leases that have run out.
     pub expire_at: u64,
     /// Leases found to have run out, in which term, and when the raft thread hears of it.
@@ -88,6 +89,7 @@ impl Member {
             expelled: false,
             tick: TICK,
             starts: 0,
+            plant,
             expire_at: 0,
             expired: VecDeque::new(),
             compared: 0,
@@ -104,6 +106,7 @@ impl Member {
             member_id: self.id,
             snapshot_count: settings.snapshot_count,
             election_ticks: ELECTION_TICKS,
+            tick_ms: if self.plant == Some(Plant::SureForever) { TICK * 1_000 } else { TICK },
             kept_entries: settings.kept_entries,
         };
         // Unlike any other run's.

@@ -1,6 +1,6 @@
 //! Shows that the simulation finds what it is there to find.
 
-use super::cases::{committed_one_by_one, interrupted_compaction, renewed_elsewhere};
+use super::cases::{committed_one_by_one, ended_elsewhere, interrupted_compaction, renewed_elsewhere};
 use super::cluster::Cluster;
 use super::guarded;
 use super::plant::Plant;
@@ -55,11 +55,14 @@ fn what_clients_and_watchers_may_not_see_is_found() {
 }
 
 #[test]
-fn a_lease_that_ends_too_early_is_found() {
+fn what_leases_may_not_do_is_found() {
     check(Plant::HastyLeases, false, 300);
     let ended = (0..20).find_map(|seed| renewed_elsewhere(seed, Some(Plant::EndLeasesAsAnyone)).err());
     let what = ended.expect("it is ended by who slept");
     assert!(what.contains("LeaseTooShort"), "{what}");
+    let renewed = (0..20).find_map(|seed| ended_elsewhere(seed, Some(Plant::SureForever)).err());
+    let what = renewed.expect("it is renewed by who slept");
+    assert!(what.contains("LeaseBroken"), "{what}");
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub enum Plant {
     HastyLeases,
     /// A lease that has run out is ended by whoever thinks so, through whoever leads by then.
     EndLeasesAsAnyone,
+    /// Who was once known to lead is sure of it for long.
+    SureForever,
     /// A follower takes for committed whatever the leader has sent it.
     ApplyUncommitted,
     /// A link that broke sends again what it may have sent before, commands that were forwarded too.
