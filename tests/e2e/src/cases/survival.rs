@@ -9,9 +9,8 @@ use anyhow::{Context, ensure};
 use super::{client, web};
 use crate::cluster::{Cluster, PATIENCE, contains, eventually};
 
-/// The daemons whose death no request through a Service may notice.
-const DAEMONS: [&str; 11] = [
-    "kube-store",
+/// The daemons whose death no request through a Service may notice, besides the store's.
+const DAEMONS: [&str; 10] = [
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
@@ -38,7 +37,8 @@ pub fn a_deployment_serves_while_daemons_are_killed(c: &Cluster) -> anyhow::Resu
     let before = containers(c)?;
     let objects = c.k("get deployments,services,configmaps,secrets,namespaces -A -o name")?;
     let traffic = Traffic::start(c)?;
-    for daemon in DAEMONS {
+    let store = if c.dir().join("run/etcd.pid").exists() { "etcd" } else { "kube-store" };
+    for daemon in [store].into_iter().chain(DAEMONS) {
         c.kill(daemon)?;
         traffic.more(5).with_context(|| format!("while {daemon} is dead"))?;
         c.xtask_up(&[]).with_context(|| format!("{daemon} does not come back"))?;
