@@ -304,13 +304,21 @@ fn nodes_ready(wait: &Wait<'_>, nodes: &[Node]) -> anyhow::Result<()> {
     nodes.iter().zip(&pods).try_for_each(|(node, cidr)| network::route_pods(node, cidr))
 }
 
-/// A node under pressure is Ready, and yet nothing will be scheduled on it.
+/// A node under pressure is Ready, and yet little will be scheduled on it.
 fn under_pressure(cluster: &Cluster) {
-    let path = "-o=jsonpath={range .items[*].status.conditions[?(@.status==\"True\")]}{.message}{\"\\n\"}{end}";
-    let Ok(messages) = kubectl(cluster, &["get", "nodes", path]) else { return };
-    for message in messages.lines().filter(|m| m.contains("has disk pressure") || m.contains("has insufficient")) {
-        eprintln!("warning: {message}: no pod will be scheduled there; see kubectl describe nodes");
+    let path =
+        "-o=jsonpath={range .items[*]}{.metadata.name}: {.status.conditions[?(@.status==\"True\")].type}{\"\\n\"}{end}";
+    match kubectl(cluster, &["get", "nodes", path]) {
+        Ok(nodes) => pressed(&nodes).for_each(|node| {
+            eprintln!("warning: {node}: hardly a pod will be scheduled there; see kubectl describe nodes");
+        }),
+        Err(error) => eprintln!("warning: cannot tell whether nodes are under pressure: {error:#}"),
     }
+}
+
+/// Of lines that say which conditions of a node are true, those with a pressure.
+fn pressed(nodes: &str) -> impl Iterator<Item = &str> {
+    nodes.lines().filter(|line| line.contains("Pressure"))
 }
 
 /// Asks the daemon itself, then the Service's address from within the first node.
@@ -377,6 +385,12 @@ pub fn show(program: &str, args: &[&str]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_under_pressure_are_told() {
+        let nodes = "node-1: Ready\nnode-2: DiskPressure Ready\n";
+        assert_eq!(pressed(nodes).collect::<Vec<_>>(), ["node-2: DiskPressure Ready"]);
+    }
 
     #[test]
     fn paths_are_quoted_for_the_shell() {
