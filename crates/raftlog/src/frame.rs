@@ -1,14 +1,18 @@
 //! A frame is one batch on disk: `magic, length, number, checksum, payload`.
 //!
-//! Batches are numbered without a gap through all segments. The checksum covers length,
-//! number and payload, so a frame that was moved, repeated or half-written does not pass.
+//! Batches are numbered without a gap through all segments. The checksum covers the segment's
+//! salt, length, number and payload, so a frame that was moved, repeated or half-written does
+//! not pass, nor one that was left by another segment or that somebody hid in a value. A
+//! segment's head, which tells the salt, has none itself.
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 
 pub(crate) const HEADER_BYTES: usize = 20;
 /// No batch comes near; a larger length is damage, not a reason to reserve memory.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 256 << 20;
-const MAGIC: [u8; 4] = *b"CXW1";
+pub(crate) const MAGIC: [u8; 4] = *b"CXW1";
+/// What a segment's head is checked with.
+pub(crate) const NO_SALT: u64 = 0;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header {
@@ -17,8 +21,11 @@ pub(crate) struct Header {
     checksum: u32,
 }
 
-fn checksum(len: u32, number: u64, payload: &[u8]) -> u32 {
+fn checksum(salt: u64, len: u32, number: u64, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
+    if salt != NO_SALT {
+        hasher.update(&salt.to_le_bytes());
+    }
     hasher.update(&len.to_le_bytes());
     hasher.update(&number.to_le_bytes());
     hasher.update(payload);
@@ -32,14 +39,14 @@ pub(crate) fn begin(buf: &mut Vec<u8>) {
 }
 
 /// Fills in the header of the frame that `buf` holds.
-pub(crate) fn seal(buf: &mut [u8], number: u64) {
+pub(crate) fn seal(buf: &mut [u8], number: u64, salt: u64) {
     let (header, payload) = buf.split_at_mut(HEADER_BYTES);
     assert!(payload.len() <= MAX_PAYLOAD_BYTES, "a frame is bounded");
     let len = u32::try_from(payload.len()).expect("bounded above");
     header[..4].copy_from_slice(&MAGIC);
     header[4..8].copy_from_slice(&len.to_le_bytes());
     header[8..16].copy_from_slice(&number.to_le_bytes());
-    header[16..].copy_from_slice(&checksum(len, number, payload).to_le_bytes());
+    header[16..].copy_from_slice(&checksum(salt, len, number, payload).to_le_bytes());
 }
 
 impl Header {
@@ -54,20 +61,8 @@ impl Header {
         (len <= MAX_PAYLOAD_BYTES).then_some(Header { len, number, checksum })
     }
 
-    pub fn admits(&self, payload: &[u8]) -> bool {
+    pub fn admits(&self, payload: &[u8], salt: u64) -> bool {
         let len = u32::try_from(self.len).expect("parsed from 32 bits");
-        payload.len() == self.len && self.checksum == checksum(len, self.number, payload)
+        payload.len() == self.len && self.checksum == checksum(salt, len, self.number, payload)
     }
-}
-
-/// Whether an intact frame numbered `after` or later lies anywhere in these bytes.
-pub(crate) fn later_frame(bytes: &Bytes, after: u64) -> bool {
-    let starts = bytes.windows(MAGIC.len()).enumerate();
-    starts.filter(|(_, window)| *window == MAGIC).any(|(at, _)| {
-        let rest = &bytes[at..];
-        Header::parse(rest).is_some_and(|header| {
-            let payload = &rest[HEADER_BYTES..];
-            header.number >= after && payload.len() >= header.len && header.admits(&payload[..header.len])
-        })
-    })
 }

@@ -7,9 +7,10 @@
 //!   the very end was never acknowledged and is cut off; whatever is damaged before an intact
 //!   later batch *was*, and opening refuses.
 //! - Every segment begins with all it takes to read on from there (metadata, hard state,
-//!   mark), so old segments can be removed whole. A segment appears under its name complete:
-//!   written aside, synced, renamed, its directory synced.
-//! - A segment is allocated whole before it is used, so behind its last frame lie zeros.
+//!   mark), so old segments can be removed whole. A segment appears under its name with its head
+//!   complete: written aside, synced, renamed, its directory synced.
+//! - A segment is written over a file that has its room on disk already: zeros, or a segment
+//!   that is no longer needed. What lies behind its last frame is never taken for a frame.
 //! - After a failed write or sync nothing more is accepted: what the disk holds is unknown.
 
 /// A place at which a test may end the process as a power cut would, or make it wait: docs/decisions/0107.
@@ -20,8 +21,11 @@ macro_rules! failpoint {
 }
 
 mod frame;
+mod reader;
 mod record;
 mod segment;
+mod spares;
+mod tail;
 mod wal;
 
 use std::io;

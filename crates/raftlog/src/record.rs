@@ -36,6 +36,8 @@ pub enum Record {
     Entry(Entry),
     /// Heads a segment: the last entry written before it.
     Position(u64),
+    /// Heads a segment: what its later frames are checked with, so that nothing its file held before is taken for one.
+    Salt(u64),
 }
 
 const METADATA: u8 = 1;
@@ -43,6 +45,7 @@ const HARD_STATE: u8 = 2;
 const MARK: u8 = 3;
 const ENTRY: u8 = 4;
 const POSITION: u8 = 5;
+const SALT: u8 = 6;
 
 impl Record {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -65,6 +68,10 @@ impl Record {
             Record::Position(index) => {
                 out.put_u8(POSITION);
                 out.put_u64_le(*index);
+            }
+            Record::Salt(salt) => {
+                out.put_u8(SALT);
+                out.put_u64_le(*salt);
             }
             Record::Entry(entry) => {
                 out.put_u8(ENTRY);
@@ -95,6 +102,7 @@ impl Record {
                 data: get_bytes(buf)?,
             }),
             POSITION => Record::Position(buf.try_get_u64_le().ok()?),
+            SALT => Record::Salt(buf.try_get_u64_le().ok()?),
             _ => return None,
         })
     }
@@ -122,6 +130,7 @@ mod tests {
             Record::HardState(HardState { term: 3, vote: 1, commit: 9 }),
             Record::Mark(Mark { index: 7, term: 2 }),
             Record::Position(6),
+            Record::Salt(5),
             Record::Entry(Entry {
                 index: 8,
                 term: 3,

@@ -1,27 +1,28 @@
 //! The log as its owner sees it: create, open, append, cut.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use crate::frame;
+use crate::reader::{self, End, Reader};
 use crate::record::{Entry, HardState, Mark, Record};
-use crate::segment::{self, End, Reader};
+use crate::segment::{self, sync_dir};
+use crate::spares::{self, Spares};
+use crate::tail::Tail;
 use crate::{Error, io_error};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// The room a segment is given; once it is full the segment is closed and the next one begun.
+    /// The room a segment has; a batch that does not fit begins the next one.
     pub segment_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { segment_bytes: 64 << 20 }
+        Options { segment_bytes: 16 << 20 }
     }
 }
 
@@ -47,8 +48,8 @@ pub struct Wal {
     dir: PathBuf,
     options: Options,
     segments: VecDeque<Segment>,
-    file: File,
-    length: u64,
+    tail: Tail,
+    spares: Spares,
     next_batch: u64,
     last_index: u64,
     metadata: Bytes,
@@ -81,53 +82,54 @@ impl Wal {
             Record::Mark(mark),
             Record::Position(mark.index),
         ];
-        let mut buf = Vec::new();
-        let (file, length) = write_segment(dir, Begun { number: 0, batch: 0 }, &head, options, &mut buf)?;
+        let mut spares = Spares::open(dir, options.segment_bytes)?;
+        let tail = segment::begin(dir, 0, 0, &head, &spares.take(0)?)?;
+        spares.prepare(1);
         let first = Segment { number: 0, after_index: mark.index };
         Ok(Wal {
             dir: dir.to_owned(),
             options,
             segments: VecDeque::from([first]),
-            file,
-            length,
+            tail,
+            spares,
             next_batch: 1,
             last_index: mark.index,
             metadata,
             hard_state: HardState::default(),
             mark,
-            buf,
+            buf: Vec::new(),
             failed: false,
         })
     }
 
     /// Opens a log and returns what lies behind the checkpoint, which ends at entry
-    /// `checkpoint`. A torn tail is cut off; other damage is refused.
+    /// `checkpoint`. What a torn tail left is written over; other damage is refused.
     pub fn open(dir: &Path, checkpoint: u64, options: Options) -> Result<(Wal, Recovered), Error> {
-        remove_temporary(dir)?;
+        let mut spares = Spares::open(dir, options.segment_bytes)?;
         let mut replay = Replay::new(checkpoint);
         let numbers = segment::list(dir)?;
-        let last = *numbers.last().expect("the caller checked that a log exists");
         let mut segments = VecDeque::new();
-        let mut length = 0;
-        for number in numbers {
-            length = replay.segment(dir, number, number == last)?;
-            let after_index = replay.after_index;
-            segments.push_back(Segment { number, after_index });
+        for pair in numbers.windows(2) {
+            replay.closed(segment::path(dir, pair[0]), &segment::path(dir, pair[1]))?;
+            segments.push_back(Segment { number: pair[0], after_index: replay.after_index });
         }
-        let first = segments.front().expect("at least one segment");
-        let cut = first.after_index.max(replay.recovered.mark.index);
+        let last = *numbers.last().expect("the caller checked that a log exists");
+        let path = segment::path(dir, last);
+        let reader = replay.newest(&path)?;
+        segments.push_back(Segment { number: last, after_index: replay.after_index });
+        let cut = segments[0].after_index.max(replay.recovered.mark.index);
         if cut > checkpoint {
             return Err(Error::Gap { cut, checkpoint });
         }
-        let path = segment::path(dir, last);
-        let file = open_for_writing(&path)?;
-        segment::allocate(&file, &path, options.segment_bytes)?;
+        let tail = Tail::open(path, reader.salt(), reader.offset(), &reader.last_block()?)?;
+        spares::allocate(tail.file(), tail.path(), options.segment_bytes)?;
+        spares.prepare(last + 1);
         let wal = Wal {
             dir: dir.to_owned(),
             options,
             segments,
-            file,
-            length,
+            tail,
+            spares,
             next_batch: replay.next_batch,
             last_index: replay.last_index,
             metadata: replay.recovered.metadata.clone(),
@@ -152,11 +154,15 @@ impl Wal {
             let bytes = self.buf.len();
             return Err(Error::TooLarge { bytes });
         }
-        frame::seal(&mut self.buf, self.next_batch);
-        for record in records {
-            self.note(record);
-        }
-        let written = self.write().and_then(|()| self.roll_if_full());
+        let written = self.roll_if_full().and_then(|()| {
+            frame::seal(&mut self.buf, self.next_batch, self.tail.salt());
+            for record in records {
+                self.note(record);
+            }
+            self.tail.append(&self.buf)?;
+            self.next_batch += 1;
+            Ok(())
+        });
         self.failed = written.is_err();
         self.buf.clear();
         self.buf.shrink_to(KEPT_BUFFER_BYTES);
@@ -165,7 +171,7 @@ impl Wal {
 
     fn note(&mut self, record: &Record) {
         match record {
-            Record::Position(_) => unreachable!("only a segment's head holds its position"),
+            Record::Position(_) | Record::Salt(_) => unreachable!("only a segment's head holds them"),
             Record::Metadata(metadata) => self.metadata = metadata.clone(),
             Record::HardState(state) => self.hard_state = *state,
             Record::Mark(mark) => self.mark = *mark,
@@ -181,39 +187,23 @@ impl Wal {
         }
     }
 
-    fn write(&mut self) -> Result<(), Error> {
-        let path = segment::path(&self.dir, self.current().number);
-        failpoint!("log-before-write");
-        self.file.write_all_at(&self.buf, self.length).map_err(io_error("write", &path))?;
-        failpoint!("log-before-sync");
-        self.file.sync_data().map_err(io_error("sync", &path))?;
-        failpoint!("log-after-sync");
-        self.length += u64::try_from(self.buf.len()).expect("usize fits u64");
-        self.next_batch += 1;
-        Ok(())
-    }
-
-    fn current(&self) -> &Segment {
-        self.segments.back().expect("there is always one")
-    }
-
     fn roll_if_full(&mut self) -> Result<(), Error> {
-        if self.length < self.options.segment_bytes { Ok(()) } else { self.begin_segment() }
+        let length = self.tail.length() + u64::try_from(self.buf.len()).expect("usize fits u64");
+        if length <= self.options.segment_bytes { Ok(()) } else { self.begin_segment() }
     }
 
     /// The next segment, whose head holds all it takes to read on from there.
     fn begin_segment(&mut self) -> Result<(), Error> {
-        let number = self.current().number + 1;
+        let number = self.segments.back().expect("there is always one").number + 1;
         let head = [
             Record::Metadata(self.metadata.clone()),
             Record::HardState(self.hard_state),
             Record::Mark(self.mark),
             Record::Position(self.last_index),
         ];
-        let begun = Begun { number, batch: self.next_batch };
-        let (file, length) = write_segment(&self.dir, begun, &head, self.options, &mut self.buf)?;
-        self.file = file;
-        self.length = length;
+        let spare = self.spares.take(number)?;
+        self.tail = segment::begin(&self.dir, number, self.next_batch, &head, &spare)?;
+        self.spares.prepare(number + 1);
         self.next_batch += 1;
         self.segments.push_back(Segment { number, after_index: self.last_index });
         Ok(())
@@ -236,11 +226,15 @@ impl Wal {
     fn remove_closed(&mut self) -> Result<(), Error> {
         failpoint!("log-jump-before-remove");
         while self.segments.len() > 1 {
-            let path = segment::path(&self.dir, self.segments[0].number);
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
-            self.segments.pop_front();
+            self.remove_oldest()?;
         }
         sync_dir(&self.dir)
+    }
+
+    fn remove_oldest(&mut self) -> Result<(), Error> {
+        self.spares.give(&segment::path(&self.dir, self.segments[0].number))?;
+        self.segments.pop_front();
+        Ok(())
     }
 
     /// Notes that a durable checkpoint holds everything up to `mark`, and removes the
@@ -251,13 +245,8 @@ impl Wal {
         self.append(&[Record::Mark(mark)])?;
         failpoint!("log-cut-before-remove");
         let mut removed = 0;
-        while let Some(next) = self.segments.get(1) {
-            if next.after_index > mark.index {
-                break;
-            }
-            let path = segment::path(&self.dir, self.segments[0].number);
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
-            self.segments.pop_front();
+        while self.segments.get(1).is_some_and(|next| next.after_index <= mark.index) {
+            self.remove_oldest()?;
             removed += 1;
         }
         if removed > 0 {
@@ -270,6 +259,8 @@ impl Wal {
         self.last_index
     }
 }
+
+const MISMATCH: &str = "a checksum does not match";
 
 /// Collects what the segments say, oldest first.
 struct Replay {
@@ -295,27 +286,36 @@ impl Replay {
         }
     }
 
-    /// Reads one segment and returns its length. Only the newest may end torn.
-    fn segment(&mut self, dir: &Path, number: u64, newest: bool) -> Result<u64, Error> {
-        let path = segment::path(dir, number);
-        let mut reader = Reader::open(path.clone())?;
-        if self.oldest {
-            self.next_batch = segment::first_batch(&path)?;
+    /// Reads a segment up to where the one behind it goes on.
+    fn closed(&mut self, path: PathBuf, behind: &Path) -> Result<(), Error> {
+        let (reader, _) = self.read(path)?;
+        // What was never completed was never followed by a segment.
+        if self.next_batch == reader::first_batch(behind)? { Ok(()) } else { Err(reader.damaged(MISMATCH)) }
+    }
+
+    /// Reads the newest segment, which may end torn.
+    fn newest(&mut self, path: &Path) -> Result<Reader, Error> {
+        let (reader, end) = self.read(path.to_owned())?;
+        if reader.frame_follows(self.next_batch)? {
+            return Err(reader.damaged(MISMATCH));
         }
+        if end == End::Torn {
+            let (path, offset) = (path.display(), reader.offset());
+            tracing::warn!(%path, offset, "the log ends in a batch that was never completed; cutting it off");
+        }
+        Ok(reader)
+    }
+
+    fn read(&mut self, path: PathBuf) -> Result<(Reader, End), Error> {
+        if self.oldest {
+            self.next_batch = reader::first_batch(&path)?;
+        }
+        let mut reader = Reader::open(path)?;
         let mut next = self.next_batch;
         let end = reader.read(&mut next, |record| self.record(record))?;
         self.next_batch = next;
-        if let End::Torn { offset } = end {
-            if !newest || offset == 0 {
-                return Err(reader.damaged("a checksum does not match"));
-            }
-            tracing::warn!(
-                path = %path.display(), offset,
-                "the log ends in a batch that was never completed; cutting it off"
-            );
-            segment::truncate(&path, offset)?;
-        }
-        Ok(reader.offset())
+        // A segment appears under its name with its head complete.
+        if reader.offset() == 0 { Err(reader.damaged(MISMATCH)) } else { Ok((reader, end)) }
     }
 
     fn record(&mut self, record: Record) -> Result<(), &'static str> {
@@ -323,6 +323,7 @@ impl Replay {
             Record::Metadata(metadata) => self.recovered.metadata = own(&metadata),
             Record::HardState(state) => self.recovered.hard_state = state,
             Record::Mark(mark) => self.recovered.mark = mark,
+            Record::Salt(_) => unreachable!("the reader keeps it"),
             Record::Position(index) => {
                 let follows = std::mem::take(&mut self.oldest) || index == self.last_index;
                 if !follows && index != self.recovered.mark.index {
@@ -361,57 +362,4 @@ impl Replay {
 /// A copy that does not keep a whole frame alive.
 fn own(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
-}
-
-fn open_for_writing(path: &Path) -> Result<File, Error> {
-    let open = OpenOptions::new().write(true).open(path);
-    open.map_err(io_error("open", path))
-}
-
-/// A new segment's number and that of its first batch.
-struct Begun {
-    number: u64,
-    batch: u64,
-}
-
-/// Writes a segment's first frame aside and gives it its name once it is durable.
-fn write_segment(
-    dir: &Path,
-    Begun { number, batch }: Begun,
-    head: &[Record],
-    options: Options,
-    buf: &mut Vec<u8>,
-) -> Result<(File, u64), Error> {
-    frame::begin(buf);
-    for record in head {
-        record.encode(buf);
-    }
-    frame::seal(buf, batch);
-    let path = segment::path(dir, number);
-    let aside = dir.join(format!("{number:016x}{}", segment::TEMPORARY_SUFFIX));
-    let mut file = File::create(&aside).map_err(io_error("create", &aside))?;
-    segment::allocate(&file, &aside, options.segment_bytes)?;
-    file.write_all(buf).map_err(io_error("write", &aside))?;
-    file.sync_all().map_err(io_error("sync", &aside))?;
-    failpoint!("log-segment-before-rename");
-    fs::rename(&aside, &path).map_err(io_error("rename", &aside))?;
-    sync_dir(dir)?;
-    let length = u64::try_from(buf.len()).expect("usize fits u64");
-    Ok((file, length))
-}
-
-fn remove_temporary(dir: &Path) -> Result<(), Error> {
-    for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
-        let path = entry.map_err(io_error("list", dir))?.path();
-        let name = path.to_string_lossy();
-        if name.ends_with(segment::TEMPORARY_SUFFIX) {
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
-        }
-    }
-    Ok(())
-}
-
-fn sync_dir(dir: &Path) -> Result<(), Error> {
-    let file = File::open(dir).map_err(io_error("open", dir))?;
-    file.sync_all().map_err(io_error("sync", dir))
 }

@@ -31,11 +31,20 @@ fn written(dir: &Path, last: u64, options: Options) -> Wal {
     wal
 }
 
-fn segments(dir: &Path) -> Vec<PathBuf> {
+fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).expect("the directory exists");
-    let mut paths: Vec<_> = entries.map(|e| e.expect("readable").path()).collect();
+    let paths = entries.map(|e| e.expect("readable").path());
+    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|found| found == suffix)).collect();
     paths.sort();
     paths
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    files(dir, "wal")
+}
+
+fn spares(dir: &Path) -> Vec<PathBuf> {
+    files(dir, "spare")
 }
 
 /// Where a segment's last frame ends; allocated room follows.
@@ -188,12 +197,102 @@ fn a_new_leader_replaces_the_end_of_the_log() {
 }
 
 #[test]
-fn a_segment_that_was_being_written_aside_is_ignored() {
+fn a_file_that_was_being_written_aside_is_removed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     drop(written(dir.path(), 4, NO_ROLL));
-    fs::write(dir.path().join("0000000000000001.wal.tmp"), b"half").expect("writable");
+    for name in ["0000000000000007.tmp", "0000000000000007.wal.tmp"] {
+        fs::write(dir.path().join(name), b"half").expect("writable");
+    }
     drop(check(dir.path(), 0, NO_ROLL, 1..=4));
-    assert_eq!(segments(dir.path()).len(), 1);
+    assert!(files(dir.path(), "tmp").is_empty());
+}
+
+#[test]
+fn a_segment_that_is_no_longer_needed_is_written_over() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut wal = written(dir.path(), 40, SMALL);
+    let before = segments(dir.path());
+    wal.cut(Mark { index: 25, term: 1 }).expect("a healthy disk");
+    let kept: Vec<PathBuf> =
+        before.iter().map(|path| path.with_extension("spare")).filter(|path| path.exists()).collect();
+    assert!(!kept.is_empty());
+    // Behind the head of the segment to come lie intact frames of another.
+    let held = kept.iter().map(|path| fs::read(path).expect("readable"));
+    assert!(held.into_iter().all(|bytes| end(&bytes) > 1_000));
+    let mut last = 40;
+    while kept.iter().any(|path| path.exists()) {
+        last += 1;
+        wal.append(&[entry(last, 1)]).expect("appending goes on");
+        drop(wal);
+        // Of what lies behind any frame nothing is read.
+        wal = check(dir.path(), 25, SMALL, 26..=last);
+    }
+    assert_eq!(fs::read(segments(dir.path()).pop().expect("one")).expect("readable").len(), 4096);
+    drop(wal);
+    let (_, recovered) = Wal::open(dir.path(), 25, SMALL).expect("a usable log");
+    assert!(recovered.entries.iter().all(|entry| entry.term == 1));
+}
+
+#[test]
+fn a_tail_torn_over_what_was_there_is_cut() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut wal = written(dir.path(), 40, SMALL);
+    wal.cut(Mark { index: 40, term: 1 }).expect("a healthy disk");
+    let count = spares(dir.path()).len();
+    let mut last = 40;
+    while spares(dir.path()).len() == count {
+        last += 1;
+        wal.append(&[entry(last, 1)]).expect("appending goes on");
+    }
+    let path = segments(dir.path()).pop().expect("one");
+    let old = fs::read(&path).expect("readable");
+    let begin = end(&old);
+    wal.append(&[entry(last + 1, 1)]).expect("appending goes on");
+    drop(wal);
+    let new = fs::read(&path).expect("readable");
+    let batch = 20 + 1 + 8 + 8 + 1 + 4 + 4 + 100;
+    for at in begin..begin + batch {
+        for (first, second) in [(&old, &new), (&new, &old)] {
+            // One of two pages reached the disk.
+            let torn = [&first[..at], &second[at..]].concat();
+            fs::write(&path, &torn).expect("writable");
+            let whole = torn[begin..begin + batch] == new[begin..begin + batch];
+            drop(check(dir.path(), 40, SMALL, 41..=last + u64::from(whole)));
+        }
+    }
+}
+
+/// What somebody who knows the format hides in a value is not taken for a later batch.
+#[test]
+fn a_frame_within_a_value_is_none() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut wal = written(dir.path(), 2, NO_ROLL);
+    let mut forged = b"CXW1".to_vec();
+    let (len, number) = (0_u32.to_le_bytes(), 9_u64.to_le_bytes());
+    let checksum = crc32fast::hash(&[&len[..], &number[..]].concat());
+    forged.extend([&len[..], &number[..], &checksum.to_le_bytes()[..]].concat());
+    let Record::Entry(plain) = entry(3, 1) else { unreachable!("made as one") };
+    wal.append(&[Record::Entry(Entry { data: forged.into(), ..plain })]).expect("a healthy disk");
+    drop(wal);
+    let path = segments(dir.path()).remove(0);
+    let mut torn = fs::read(&path).expect("readable");
+    let end = end(&torn);
+    torn[end - 60] ^= 0x10;
+    fs::write(&path, &torn).expect("writable");
+    check(dir.path(), 0, NO_ROLL, 1..=2);
+}
+
+#[test]
+fn room_for_the_next_segment_is_there_before_it_is_needed_and_has_its_size() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    drop(written(dir.path(), 2, NO_ROLL));
+    let one = spares(dir.path());
+    assert_eq!(one.len(), 1);
+    assert_eq!(fs::read(&one[0]).expect("readable"), vec![0; 1 << 16]);
+    // As one of another version would have it.
+    fs::write(&one[0], [0; 100]).expect("writable");
+    drop(check(dir.path(), 0, NO_ROLL, 1..=2));
+    assert_eq!(fs::read(&spares(dir.path())[0]).expect("readable").len(), 1 << 16);
 }
 
 #[test]
@@ -234,4 +333,22 @@ fn a_jump_over_a_longer_tail_forgets_it() {
     wal.append(&[entry(7, 2)]).expect("appending goes on");
     drop(wal);
     check(dir.path(), 6, NO_ROLL, 7..=7);
+}
+
+#[test]
+fn batches_of_every_size_come_back() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut wal = written(dir.path(), 2, NO_ROLL);
+    let sizes = [1, 3_900, 4_096, 8_192, 70_000, 3 << 20, 5];
+    let data = |size: usize| Bytes::from((0_u8..251).cycle().take(size).collect::<Vec<_>>());
+    for (index, size) in (3..).zip(sizes) {
+        let Record::Entry(plain) = entry(index, 1) else { unreachable!("made as one") };
+        wal.append(&[Record::Entry(Entry { data: data(size), ..plain })]).expect("a healthy disk");
+        drop(wal);
+        let (reopened, recovered) = Wal::open(dir.path(), 2, NO_ROLL).expect("a usable log");
+        assert_eq!(recovered.entries.last().expect("just written").data, data(size));
+        wal = reopened;
+    }
+    drop(wal);
+    drop(check(dir.path(), 2, NO_ROLL, 3..=9));
 }
