@@ -267,13 +267,14 @@ impl Store {
             store.leases.grant(id, ttl_seconds)?;
         }
         let mut events = Vec::new();
-        for (at, kv) in records {
+        for (at, mut kv) in records {
             assert!(at.main <= revision, "a record from after the checkpoint");
             if at.main != store.revision {
                 store.close_transaction(&mut events);
                 store.revision = at.main;
             }
-            events.push(store.insert(at, kv));
+            let name = std::mem::take(&mut kv.key);
+            events.push(store.insert(at, name, |key, _| KeyValue { key, ..kv }));
         }
         store.close_transaction(&mut events);
         store.revision = revision;
@@ -291,20 +292,18 @@ impl Store {
         self.history.push(Transaction { revision: self.revision, events: std::mem::take(events).into_boxed_slice() });
     }
 
-    /// Adds a version to the index and moves its key between leases.
-    fn insert(&mut self, at: Revision, mut kv: KeyValue) -> Event {
-        let index = match self.index.get_mut(&kv.key) {
+    /// Adds a version to the index and moves its key between leases. `next` makes it of the key's name, as all its
+    /// versions share it, and of the one that lives until then.
+    fn insert(&mut self, at: Revision, key: Bytes, next: impl FnOnce(Bytes, Option<&KeyValue>) -> KeyValue) -> Event {
+        let (index, key) = match self.index.get_mut(&key) {
             Some(index) => {
-                // All versions of a key share the bytes of its name.
-                if let Some((_, first)) = index.versions().next() {
-                    kv.key = first.key.clone();
-                }
-                index
+                let named = index.versions().next().map_or(key, |(_, first)| first.key.clone());
+                (index, named)
             }
-            None => self.index.entry(kv.key.clone()).or_default(),
+            None => (self.index.entry(key.clone()).or_default(), key),
         };
-        let kv = Arc::new(kv);
         let prev = index.current().cloned();
+        let kv = Arc::new(next(key, prev.as_deref()));
         index.push(at, kv.clone());
         let before = prev.as_ref().map_or(0, |prev| prev.lease);
         self.leases.reattach(&kv.key, before, kv.lease);
@@ -339,24 +338,23 @@ impl Write<'_> {
     }
 
     pub(crate) fn put(&mut self, put: Put) -> PutResult {
-        let prev = self.store.current_key(&put.key).cloned();
-        let kept = prev.as_deref();
-        let kv = KeyValue {
-            create_revision: kept.map_or(self.main, |kv| kv.create_revision),
-            mod_revision: self.main,
+        let main = self.main;
+        let Put { key, value, lease, prev_kv, ignore_value, ignore_lease } = put;
+        let prev = self.push(key, |key, kept| KeyValue {
+            create_revision: kept.map_or(main, |kv| kv.create_revision),
+            mod_revision: main,
             version: kept.map_or(1, |kv| kv.version + 1),
             value: match kept {
-                Some(kv) if put.ignore_value => kv.value.clone(),
-                _ => put.value,
+                Some(kv) if ignore_value => kv.value.clone(),
+                _ => value,
             },
             lease: match kept {
-                Some(kv) if put.ignore_lease => kv.lease,
-                _ => put.lease,
+                Some(kv) if ignore_lease => kv.lease,
+                _ => lease,
             },
-            key: put.key,
-        };
-        self.push(kv);
-        PutResult { prev_kv: prev.filter(|_| put.prev_kv), revision: self.main }
+            key,
+        });
+        PutResult { prev_kv: prev.filter(|_| prev_kv), revision: main }
     }
 
     pub(crate) fn delete_range(&mut self, delete: &DeleteRange) -> DeleteResult {
@@ -373,16 +371,17 @@ impl Write<'_> {
 
     /// Deletes a key that exists.
     fn delete(&mut self, key: Bytes) {
-        self.push(KeyValue::tombstone(key, self.main));
+        let main = self.main;
+        self.push(key, |key, _| KeyValue::tombstone(key, main));
     }
 
-    fn push(&mut self, kv: KeyValue) {
-        let at = Revision {
-            main: self.main,
-            sub: i64::try_from(self.events.len()).expect("fewer changes than i64 can count"),
-        };
-        let event = self.store.insert(at, kv);
+    /// Adds a version and returns the one that lived until then.
+    fn push(&mut self, key: Bytes, next: impl FnOnce(Bytes, Option<&KeyValue>) -> KeyValue) -> Option<Arc<KeyValue>> {
+        let sub = i64::try_from(self.events.len()).expect("fewer changes than i64 can count");
+        let event = self.store.insert(Revision { main: self.main, sub }, key, next);
+        let prev = event.prev.clone();
         self.events.push(event);
+        prev
     }
 
     pub(crate) fn commit(mut self) {

@@ -11,6 +11,7 @@
 //! - The file is at most [`redb::MAX_SPACE_PERCENT`] of what it holds, plus a constant, after
 //!   each `tidy`.
 
+mod load;
 mod record;
 mod redb;
 #[cfg(test)]

@@ -21,16 +21,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use mvcc::{Changes, KeyValue, Revision};
 use prost::Message;
-use redb::{
-    Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition, TableError,
-    WriteTransaction,
-};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::Checkpoint;
-use super::record::{self, Joiner, Key};
+use super::load;
+use super::record::{self, Key};
 use crate::pb::kvraft;
 use crate::state::State;
 
@@ -44,9 +42,9 @@ const KEPT_SPACE_BYTES: u64 = 16 << 20;
 /// What the engine adds to each entry: the key and where the value ends.
 const ENTRY_OVERHEAD_BYTES: usize = size_of::<(i64, i64, u32)>();
 
-const RECORDS: TableDefinition<Key, &[u8]> = TableDefinition::new("records");
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-const HEAD: &str = "head";
+pub(super) const RECORDS: TableDefinition<Key, &[u8]> = TableDefinition::new("records");
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+pub(super) const HEAD: &str = "head";
 
 pub struct Redb {
     path: PathBuf,
@@ -62,7 +60,7 @@ fn builder() -> Builder {
     builder
 }
 
-fn entry_bytes(piece: &[u8]) -> u64 {
+pub(super) fn entry_bytes(piece: &[u8]) -> u64 {
     u64::try_from(piece.len() + ENTRY_OVERHEAD_BYTES).expect("usize fits u64")
 }
 
@@ -100,22 +98,10 @@ impl Redb {
 
 impl Checkpoint for Redb {
     fn load(&mut self) -> Result<Option<State>> {
-        let read = self.db.begin_read().context("cannot read the checkpoint")?;
-        let meta = match read.open_table(META) {
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            opened => opened.context("cannot read the checkpoint")?,
+        let Some((state, entry_bytes)) = load::load(&self.db)? else {
+            return Ok(None);
         };
-        let head = meta.get(HEAD)?.context("the checkpoint has no head")?;
-        let head = kvraft::Head::decode(head.value()).context("the checkpoint's head is damaged")?;
-        let table = read.open_table(RECORDS).context("cannot read the checkpoint")?;
-        let mut records =
-            Records { entries: table.iter()?, joiner: Joiner::default(), read: 0, bytes: 0, failure: None };
-        let state = State::restore(head, &mut records)?;
-        if let Some(failure) = records.failure {
-            return Err(failure);
-        }
-        ensure!(records.read == table.len()?, "the checkpoint is damaged: it lacks records");
-        self.entry_bytes = records.bytes;
+        self.entry_bytes = entry_bytes;
         Ok(Some(state))
     }
 
@@ -158,44 +144,6 @@ impl Checkpoint for Redb {
     /// What the file occupies: it is sparse beyond the pages that were ever used.
     fn size_on_disk(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |file| file.blocks() * 512)
-    }
-}
-
-/// The records as they are read, until one cannot be.
-struct Records<'a> {
-    entries: redb::Range<'a, Key, &'static [u8]>,
-    joiner: Joiner,
-    read: u64,
-    bytes: u64,
-    failure: Option<anyhow::Error>,
-}
-
-impl Records<'_> {
-    fn read(&mut self) -> Result<Option<(Revision, KeyValue)>> {
-        for entry in self.entries.by_ref() {
-            let (key, piece) = entry.context("cannot read the checkpoint")?;
-            self.read += 1;
-            self.bytes += entry_bytes(piece.value());
-            let joined = self.joiner.join(key.value(), piece.value())?;
-            if joined.is_some() {
-                return Ok(joined);
-            }
-        }
-        Ok(None)
-    }
-}
-
-impl Iterator for &mut Records<'_> {
-    type Item = (Revision, KeyValue);
-
-    fn next(&mut self) -> Option<(Revision, KeyValue)> {
-        match self.read() {
-            Ok(record) => record,
-            Err(error) => {
-                self.failure = Some(error);
-                None
-            }
-        }
     }
 }
 
