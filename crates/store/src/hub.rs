@@ -12,21 +12,35 @@ use mvcc::{KeyRange, Registry, Transaction};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::server::ConnectionId;
+
 /// One watch stream's unread marks.
 #[derive(Debug, Default)]
 pub struct Stream {
+    connection: ConnectionId,
     /// The first unread revision of each watch that has something to read.
     marked: Mutex<BTreeMap<i64, i64>>,
     notify: Notify,
 }
 
 impl Stream {
+    pub fn new(connection: ConnectionId) -> Stream {
+        Stream { connection, ..Stream::default() }
+    }
+
     pub fn mark(&self, watch: i64, revision: i64) {
+        if self.set_mark(watch, revision) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Whether nothing was marked: then the stream is to be woken.
+    fn set_mark(&self, watch: i64, revision: i64) -> bool {
         let mut marked = self.marked.lock();
-        let first = marked.entry(watch).or_insert(revision);
-        *first = revision.min(*first);
-        drop(marked);
-        self.notify.notify_one();
+        let first = marked.is_empty();
+        let mark = marked.entry(watch).or_insert(revision);
+        *mark = revision.min(*mark);
+        first
     }
 
     pub async fn marked(&self) {
@@ -78,24 +92,21 @@ impl Hub {
     /// Called in the order of the log, after the state holds the changes.
     pub fn publish(&self, transactions: &[Arc<Transaction>], revision: i64) {
         let registry = self.registry.lock();
-        for transaction in transactions {
-            for event in &transaction.events {
-                for watcher in registry.watching(&event.kv.key) {
-                    watcher.stream.mark(watcher.watch, transaction.revision);
-                }
-            }
-        }
+        let events = transactions.iter().flat_map(|t| t.events.iter().map(|event| (&event.kv.key, t.revision)));
+        let unaware = mark(events.flat_map(|(key, at)| registry.watching(key).map(move |watcher| (watcher, at))));
         self.published.store(revision, Ordering::Release);
+        drop(registry);
+        wake(unaware);
     }
 
     /// The state went on to this revision in one step, by a snapshot: every watch looks for itself what concerns it.
     pub fn jump(&self, revision: i64) {
         let registry = self.registry.lock();
         let from = self.published() + 1;
-        for watcher in registry.all() {
-            watcher.stream.mark(watcher.watch, from);
-        }
+        let unaware = mark(registry.all().map(|watcher| (watcher, from)));
         self.published.store(revision, Ordering::Release);
+        drop(registry);
+        wake(unaware);
     }
 
     /// Every watch that something up to this revision concerns has been marked.
@@ -117,5 +128,19 @@ impl Hub {
 
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
+    }
+}
+
+/// The streams that are to be woken.
+fn mark<'a>(watchers: impl Iterator<Item = (&'a Watcher, i64)>) -> Vec<Arc<Stream>> {
+    let unaware = watchers.filter(|(watcher, revision)| watcher.stream.set_mark(watcher.watch, *revision));
+    unaware.map(|(watcher, _)| watcher.stream.clone()).collect()
+}
+
+/// Those of a connection one after the other, so that what they write leaves together.
+fn wake(mut streams: Vec<Arc<Stream>>) {
+    streams.sort_by_key(|stream| stream.connection);
+    for stream in streams {
+        stream.notify.notify_one();
     }
 }

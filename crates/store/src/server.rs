@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -40,6 +41,8 @@ const MAX_FRAME_BYTES: u32 = 64 << 10;
 /// A connection without traffic is tried after the first and given up after the second.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Ever made, whatever the port.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 /// How long requests under way may take once the server drains.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -121,12 +124,14 @@ async fn accept(
 
 /// Answers what comes on a connection, until either side ends it.
 async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl Routes>, drain: CancellationToken) {
+    let id = ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         if let Some(name) = &name {
             request.extensions_mut().insert(name.clone());
         }
         let under_way = if routes.is_stream(request.uri().path()) {
             company.begin_stream();
+            request.extensions_mut().insert(id);
             None
         } else {
             Some(company.begin())
@@ -175,6 +180,10 @@ async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Resu
         }
     }
 }
+
+/// Which connection a call that goes on came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct ConnectionId(u64);
 
 /// The name in a client's certificate, which the handshake has verified.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,15 +4,16 @@
 //! whole transactions; a client that reads slowly slows down its own stream and no other.
 //! The task is HTTP/2's own of the stream: an event wakes one task per watcher, not two.
 
-use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
 use futures::Stream;
 use mvcc::{Filter, KeyRange};
+use parking_lot::Mutex;
 use prost::Message;
-use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Context;
@@ -36,42 +37,63 @@ const NO_WATCH: i64 = -1;
 
 pub struct Watch(pub Context);
 
-type Responses = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
+type Answer = Result<pb::WatchResponse, Status>;
 
 #[tonic::async_trait]
 impl pb::watch_server::Watch for Watch {
-    type WatchStream = Responses;
+    type WatchStream = Pin<Box<dyn Stream<Item = Answer> + Send>>;
 
-    async fn watch(&self, r: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Responses>, Status> {
-        let (responses, receiver) = mpsc::channel(MAX_UNSENT);
+    async fn watch(&self, r: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
+        let responses = Responses::default();
+        let connection = r.extensions().get().copied().unwrap_or_default();
         let task = Task {
             context: self.0.clone(),
             credentials: Credentials::of(&r),
-            stream: Arc::default(),
+            stream: Arc::new(hub::Stream::new(connection)),
             watches: BTreeMap::new(),
             next_id: 0,
-            responses,
+            responses: responses.clone(),
             said: 0,
             owed: 0,
         };
-        let stream: Responses = Box::pin(Driven { task: Some(Box::pin(task.run(r.into_inner()))), receiver });
+        let stream: Self::WatchStream = Box::pin(Driven { task: Some(Box::pin(task.run(r.into_inner()))), responses });
         self.0.answer(SERVICE, "Watch", Ok(stream))
+    }
+}
+
+/// What the client has not read yet.
+#[derive(Clone, Default)]
+struct Responses(Arc<Mutex<VecDeque<Answer>>>);
+
+impl Responses {
+    /// Waits while there is no room. Nobody has to be woken for it: who takes one drives the task as well.
+    async fn send(&self, response: Answer) {
+        poll_fn(|_| if self.0.lock().len() < MAX_UNSENT { Poll::Ready(()) } else { Poll::Pending }).await;
+        self.0.lock().push_back(response);
+    }
+
+    fn take(&self) -> Option<Answer> {
+        self.0.lock().pop_front()
     }
 }
 
 /// What a task sends, read by whoever drives the task.
 struct Driven<F> {
     task: Option<Pin<Box<F>>>,
-    receiver: mpsc::Receiver<Result<pb::WatchResponse, Status>>,
+    responses: Responses,
 }
 
 impl<F: Future<Output = ()>> Stream for Driven<F> {
-    type Item = Result<pb::WatchResponse, Status>;
+    type Item = Answer;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Option<Self::Item>> {
-        // The last of what the task holds goes with it, so that the stream ends.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Option<Answer>> {
         self.task.take_if(|task| task.as_mut().poll(cx).is_ready());
-        self.receiver.poll_recv(cx)
+        match (self.responses.take(), &self.task) {
+            // Whoever takes it asks again, until there is none.
+            (Some(response), _) => Poll::Ready(Some(response)),
+            (None, Some(_)) => Poll::Pending,
+            (None, None) => Poll::Ready(None),
+        }
     }
 }
 
@@ -87,9 +109,6 @@ struct Place {
     next: i64,
 }
 
-/// The client has gone; nothing is left to do for the stream.
-struct Gone;
-
 struct Task {
     context: Context,
     /// Shown when the stream was opened; every watch is judged by them when it is made.
@@ -97,7 +116,7 @@ struct Task {
     stream: Arc<hub::Stream>,
     watches: BTreeMap<i64, Place>,
     next_id: i64,
-    responses: mpsc::Sender<Result<pb::WatchResponse, Status>>,
+    responses: Responses,
     /// The revision of the newest event sent.
     said: i64,
     /// Progress notifications asked for and not sent.
@@ -107,36 +126,37 @@ struct Task {
 impl Task {
     async fn run(mut self, requests: Streaming<pb::WatchRequest>) {
         self.context.shared.hub.stream_opened();
-        // However it ends, the watches are unregistered by `drop`.
-        let _ = self.serve(requests).await;
+        // However it ends, and if it is not polled any more, the watches are unregistered by `drop`.
+        self.serve(requests).await;
     }
 
-    async fn serve(&mut self, mut requests: Streaming<pb::WatchRequest>) -> Result<(), Gone> {
+    async fn serve(&mut self, mut requests: Streaming<pb::WatchRequest>) {
         let mut progress = tokio::time::interval(self.context.limits.progress_interval);
         progress.reset();
         let (drain, stream) = (self.context.drain.clone(), self.stream.clone());
+        let mut draining = pin!(drain.cancelled());
         loop {
             tokio::select! {
                 request = requests.message() => match request {
-                    Ok(Some(request)) => self.request(request).await?,
-                    Ok(None) | Err(_) => return Err(Gone),
+                    Ok(Some(request)) => self.request(request).await,
+                    Ok(None) | Err(_) => return,
                 },
                 () = stream.marked() => {
-                    self.read_marked().await?;
-                    self.progress().await?;
+                    self.read_marked().await;
+                    self.progress().await;
                 }
                 _ = progress.tick(), if self.watches.values().any(|w| w.progress_notify) => {
-                    self.notify_progress().await?;
+                    self.notify_progress().await;
                 }
-                () = drain.cancelled() => {
-                    let _ = self.responses.send(Err(Refusal::Stopped.into())).await;
-                    return Ok(());
+                () = &mut draining => {
+                    self.responses.send(Err(Refusal::Stopped.into())).await;
+                    return;
                 }
             }
         }
     }
 
-    async fn request(&mut self, request: pb::WatchRequest) -> Result<(), Gone> {
+    async fn request(&mut self, request: pb::WatchRequest) {
         match request.request_union {
             Some(RequestUnion::CreateRequest(r)) => self.create(r).await,
             Some(RequestUnion::CancelRequest(r)) => self.cancel(r.watch_id).await,
@@ -144,12 +164,12 @@ impl Task {
                 self.owed += 1;
                 self.progress().await
             }
-            None => Ok(()),
+            None => {}
         }
     }
 
-    async fn send(&self, response: pb::WatchResponse) -> Result<(), Gone> {
-        self.responses.send(Ok(response)).await.map_err(|_| Gone)
+    async fn send(&self, response: pb::WatchResponse) {
+        self.responses.send(Ok(response)).await;
     }
 
     fn response(&self, watch_id: i64, revision: i64) -> pb::WatchResponse {
@@ -157,7 +177,7 @@ impl Task {
         pb::WatchResponse { header, watch_id, ..Default::default() }
     }
 
-    async fn create(&mut self, r: pb::WatchCreateRequest) -> Result<(), Gone> {
+    async fn create(&mut self, r: pb::WatchCreateRequest) {
         let filter = filter(&r);
         if filter.range.is_empty() {
             return self.refuse("mvcc: watcher range is empty").await;
@@ -186,11 +206,10 @@ impl Task {
         };
         self.watches.insert(id, place);
         let created = pb::WatchResponse { created: true, ..self.response(id, revision) };
-        self.send(created).await?;
+        self.send(created).await;
         if next <= revision {
             self.stream.mark(id, next);
         }
-        Ok(())
     }
 
     async fn permit(&self, keys: &KeyRange) -> Result<(), Refusal> {
@@ -207,7 +226,7 @@ impl Task {
         id
     }
 
-    async fn refuse(&self, reason: &str) -> Result<(), Gone> {
+    async fn refuse(&self, reason: &str) {
         let revision = self.context.shared.state.read().kv.revision();
         let refused = pb::WatchResponse {
             created: true,
@@ -226,24 +245,23 @@ impl Task {
         true
     }
 
-    async fn cancel(&mut self, id: i64) -> Result<(), Gone> {
+    async fn cancel(&mut self, id: i64) {
         if !self.forget(id) {
-            return Ok(());
+            return;
         }
         let revision = self.context.shared.state.read().kv.revision();
         self.send(pb::WatchResponse { canceled: true, ..self.response(id, revision) }).await
     }
 
-    async fn read_marked(&mut self) -> Result<(), Gone> {
+    async fn read_marked(&mut self) {
         for (id, marked) in self.stream.take_marked() {
-            self.read_on(id, marked).await?;
+            self.read_on(id, marked).await;
         }
-        Ok(())
     }
 
     /// Sends everything from the watch's place to the end of the history. Nothing that
     /// concerns it happened before `marked`.
-    async fn read_on(&mut self, id: i64, marked: i64) -> Result<(), Gone> {
+    async fn read_on(&mut self, id: i64, marked: i64) {
         while let Some(place) = self.watches.get_mut(&id) {
             let shared = &self.context.shared;
             let (read, revision) = {
@@ -264,27 +282,25 @@ impl Task {
                 let events = batch.events.iter().map(|e| convert::event(e, prev_kv)).collect();
                 let fragment = place.fragment;
                 let response = pb::WatchResponse { events, ..self.response(id, revision) };
-                self.send_events(response, fragment).await?;
+                self.send_events(response, fragment).await;
             }
             if batch.done {
-                return Ok(());
+                return;
             }
         }
-        Ok(())
     }
 
-    async fn send_events(&self, response: pb::WatchResponse, fragment: bool) -> Result<(), Gone> {
+    async fn send_events(&self, response: pb::WatchResponse, fragment: bool) {
         let max = self.context.limits.max_request_bytes + GRPC_OVERHEAD_BYTES;
         if !fragment || response.encoded_len() < max {
             return self.send(response).await;
         }
         for part in fragments(response, max) {
-            self.send(part).await?;
+            self.send(part).await;
         }
-        Ok(())
     }
 
-    async fn compacted(&mut self, id: i64, compact_revision: i64) -> Result<(), Gone> {
+    async fn compacted(&mut self, id: i64, compact_revision: i64) {
         self.forget(id);
         let revision = self.context.shared.state.read().kv.revision();
         let canceled = pb::WatchResponse {
@@ -299,23 +315,22 @@ impl Task {
     /// Says, as often as it was asked, that everything up to a revision was sent. The revision is one for which all
     /// marks have been set, and the marks are worked off before it is spoken. An event beyond it may have been read
     /// by then; it is about to be marked, and who asked hears of no revision before it any more.
-    async fn progress(&mut self) -> Result<(), Gone> {
+    async fn progress(&mut self) {
         if self.owed == 0 {
-            return Ok(());
+            return;
         }
         let revision = self.context.shared.hub.published();
-        self.read_marked().await?;
+        self.read_marked().await;
         if self.said <= revision {
             for _ in 0..std::mem::take(&mut self.owed) {
-                self.send(self.response(NO_WATCH, revision)).await?;
+                self.send(self.response(NO_WATCH, revision)).await;
             }
         }
-        Ok(())
     }
 
-    async fn notify_progress(&mut self) -> Result<(), Gone> {
+    async fn notify_progress(&mut self) {
         let revision = self.context.shared.hub.published();
-        self.read_marked().await?;
+        self.read_marked().await;
         let mut quiet = Vec::new();
         for (id, place) in &mut self.watches {
             let spoke = std::mem::take(&mut place.spoke);
@@ -324,9 +339,8 @@ impl Task {
             }
         }
         for id in quiet {
-            self.send(self.response(id, revision)).await?;
+            self.send(self.response(id, revision)).await;
         }
-        Ok(())
     }
 }
 
