@@ -235,30 +235,39 @@ fn a_segment_that_is_no_longer_needed_is_written_over() {
 
 #[test]
 fn a_tail_torn_over_what_was_there_is_cut() {
+    const MIDDLE: Options = Options { segment_bytes: 16_384 };
+    const SECTOR: usize = 512;
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut wal = written(dir.path(), 40, SMALL);
-    wal.cut(Mark { index: 40, term: 1 }).expect("a healthy disk");
-    let count = spares(dir.path()).len();
-    let mut last = 40;
-    while spares(dir.path()).len() == count {
+    let mut wal = written(dir.path(), 200, MIDDLE);
+    wal.cut(Mark { index: 200, term: 1 }).expect("a healthy disk");
+    let used = spares(dir.path()).pop().expect("a segment that is no longer needed");
+    let mut last = 200;
+    while used.exists() {
         last += 1;
         wal.append(&[entry(last, 1)]).expect("appending goes on");
     }
     let path = segments(dir.path()).pop().expect("one");
     let old = fs::read(&path).expect("readable");
-    let begin = end(&old);
-    wal.append(&[entry(last + 1, 1)]).expect("appending goes on");
+    let Record::Entry(plain) = entry(last + 1, 1) else { unreachable!("made as one") };
+    let large = Entry { data: vec![7; 3_000].into(), ..plain };
+    wal.append(&[Record::Entry(large)]).expect("appending goes on");
     drop(wal);
     let new = fs::read(&path).expect("readable");
-    let batch = 20 + 1 + 8 + 8 + 1 + 4 + 4 + 100;
-    for at in begin..begin + batch {
-        for (first, second) in [(&old, &new), (&new, &old)] {
-            // One of two pages reached the disk.
-            let torn = [&first[..at], &second[at..]].concat();
-            fs::write(&path, &torn).expect("writable");
-            let whole = torn[begin..begin + batch] == new[begin..begin + batch];
-            drop(check(dir.path(), 40, SMALL, 41..=last + u64::from(whole)));
+    let changed: Vec<usize> =
+        (0..new.len()).step_by(SECTOR).filter(|at| old[*at..][..SECTOR] != new[*at..][..SECTOR]).collect();
+    assert!(changed.len() > 5);
+    for subset in 0..1_u32 << changed.len() {
+        // Of the sectors that a write changes, any may have reached the disk.
+        let mut torn = old.clone();
+        for (_, at) in changed.iter().enumerate().filter(|(n, _)| subset & (1 << n) != 0) {
+            torn[*at..][..SECTOR].copy_from_slice(&new[*at..][..SECTOR]);
         }
+        fs::write(&path, &torn).expect("writable");
+        let mut wal = check(dir.path(), 200, MIDDLE, 201..=last + u64::from(torn == new));
+        // What is left of a torn batch is not in the way of the next.
+        wal.append(&[entry(wal.last_index() + 1, 2)]).expect("appending goes on");
+        drop(wal);
+        check(dir.path(), 200, MIDDLE, 201..=last + 1 + u64::from(torn == new));
     }
 }
 
