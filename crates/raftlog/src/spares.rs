@@ -18,6 +18,8 @@ use crate::tail::BLOCK;
 use crate::{Error, io_error};
 
 const SUFFIX: &str = "spare";
+/// Of files of zeros: never of the same name as a segment that is no longer needed.
+const ZEROS_SUFFIX: &str = "zeros.spare";
 /// Of files being written; whatever is found under such a name was never used.
 const TEMPORARY_SUFFIX: &str = "tmp";
 /// More are given back to the file system.
@@ -105,7 +107,7 @@ fn fits(path: &Path, room: u64) -> Result<bool, Error> {
 
 /// Writes a file of zeros and gives it a spare's name once they are durable.
 fn fill(dir: &Path, number: u64, bytes: u64) -> Result<PathBuf, Error> {
-    let path = dir.join(format!("{number:016x}.{SUFFIX}"));
+    let path = dir.join(format!("{number:016x}.{ZEROS_SUFFIX}"));
     let aside = path.with_extension(TEMPORARY_SUFFIX);
     let filled =
         write_zeros(&aside, bytes).and_then(|()| fs::rename(&aside, &path).map_err(io_error("rename", &aside)));
@@ -138,5 +140,25 @@ pub(crate) fn allocate(file: &File, path: &Path, bytes: u64) -> Result<(), Error
         // A file system that cannot: the log works, only slower.
         Err(Errno::EOPNOTSUPP) => Ok(()),
         allocated => allocated.map_err(|errno| io_error("allocate", path)(errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spare_is_a_file_of_its_own() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut spares = Spares::open(dir.path(), 4096).expect("an empty directory");
+        spares.prepare(3);
+        // Taken while the zeros for it were written, and needed no longer.
+        let segment = dir.path().join("0000000000000003.wal");
+        fs::rename(spares.fill(9).expect("a healthy disk"), &segment).expect("renamable");
+        spares.give(&segment).expect("a healthy disk");
+        for number in 4..7 {
+            let taken = spares.take(number).expect("a healthy disk");
+            fs::rename(&taken, dir.path().join(format!("{number}.wal"))).expect("it is there");
+        }
     }
 }

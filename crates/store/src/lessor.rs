@@ -37,6 +37,8 @@ struct Leading {
     sure_from_ms: u64,
     /// Until when nobody else can have ended a lease.
     sure_until_ms: u64,
+    /// Others may have applied, and answered, what this member has not applied yet.
+    behind: bool,
 }
 
 impl Default for Lessor {
@@ -70,7 +72,7 @@ impl Lessor {
     pub fn promote(&self, leases: &Leases) {
         let now = self.now_ms();
         let expiry = Expiry::promote(leases, now);
-        *self.leading.lock() = Some(Leading { expiry, sure_from_ms: now, sure_until_ms: 0 });
+        *self.leading.lock() = Some(Leading { expiry, sure_from_ms: now, sure_until_ms: 0, behind: true });
         self.changed.notify_one();
     }
 
@@ -83,6 +85,14 @@ impl Lessor {
     pub fn confirm(&self, asked_ms: u64, window_ms: u64) {
         if let Some(leading) = self.leading.lock().as_mut().filter(|leading| leading.sure_from_ms <= asked_ms) {
             leading.sure_until_ms = leading.sure_until_ms.max(asked_ms + window_ms);
+        }
+    }
+
+    /// Whether this member has yet to apply something that it knows to be committed: its own disk may be the slowest.
+    /// Told before anyone else learns from this member what is committed.
+    pub fn set_behind(&self, behind: bool) {
+        if let Some(leading) = self.leading.lock().as_mut() {
+            leading.behind = behind;
         }
     }
 
@@ -124,12 +134,13 @@ impl Lessor {
         }
     }
 
-    /// As [`Lessor::keep_alive`], if nobody else can lead; else nothing, and a quorum has to be asked.
+    /// As [`Lessor::keep_alive`], if nobody else can lead, and nobody else can know of more than is applied here; else
+    /// nothing, and a quorum has to be asked. Whoever calls holds the state, so that nothing is applied meanwhile.
     pub fn keep_alive_if_sure(&self, id: i64, ttl_seconds: i64) -> Option<KeptAlive> {
         // Read under the lock: a process that sleeps between the two is not sure any more.
         let mut leading = self.leading.lock();
         let now = self.now_ms();
-        let leading = leading.as_mut().filter(|leading| now < leading.sure_until_ms)?;
+        let leading = leading.as_mut().filter(|leading| now < leading.sure_until_ms && !leading.behind)?;
         Some(leading.keep_alive(id, ttl_seconds, now))
     }
 
@@ -208,12 +219,17 @@ mod tests {
         check(100, false);
         lessor.promote(&Leases::default());
         lessor.renew(1, 60);
+        lessor.set_behind(false);
         check(100, false);
         lessor.confirm(99, 50);
         check(100, false);
         lessor.confirm(110, 50);
         check(120, true);
         lessor.confirm(105, 50);
+        check(158, true);
+        lessor.set_behind(true);
+        check(158, false);
+        lessor.set_behind(false);
         check(159, true);
         check(160, false);
         lessor.confirm(160, 50);

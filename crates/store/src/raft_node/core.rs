@@ -244,6 +244,8 @@ impl Core {
         self.propose_arrived();
         self.ask_read_index();
         self.handle_ready()?;
+        let log = &self.node.raft.raft_log;
+        self.shared.lessor.set_behind(log.applied < log.committed);
         self.answer_reads();
         if self.may_stop() {
             return Ok(true);

@@ -140,9 +140,10 @@ pub async fn keep_alive(context: &Context, id: i64) -> Result<i64, Refusal> {
     renew_here(&context.shared, id)
 }
 
-/// Renews a lease without asking anyone, while no other member can have ended it.
+/// Renews a lease without asking anyone, while nobody can have been told that it has ended.
 pub fn renew_if_sure(shared: &Shared, id: i64) -> Option<Result<i64, Refusal>> {
-    let ttl = shared.state.read().kv.leases().get(id)?.ttl_seconds;
+    let state = shared.state.read();
+    let ttl = state.kv.leases().get(id)?.ttl_seconds;
     shared.lessor.keep_alive_if_sure(id, ttl).map(|kept| renewal(kept, ttl))
 }
 

@@ -186,6 +186,47 @@ fn a_lease_that_was_ended_elsewhere_is_not_renewed() -> Done {
     (0..20).try_for_each(|seed| ended_elsewhere(seed, None))
 }
 
+/// The disk of a leader that is sure of itself takes its time; the others commit a lease's end and answer, and the
+/// leader is asked to renew it.
+pub fn ended_while_the_disk_waits(seed: u64, plant: Option<Plant>) -> Done {
+    let mut cluster = planted(Settings { seed, ..SETTINGS }, 3, plant)?;
+    let slow = leader(&cluster);
+    let (other, id) = ((slow + 1) % 3, cluster.members[slow].id);
+    let grant = cluster.clients[0].grant(86_400);
+    let input = cluster.clients[0].submit(cluster.now, id, grant);
+    cluster.input(slow, input)?;
+    cluster.recover()?;
+    let lease = cluster.clients[0].newest_lease().ok_or("no lease was granted")?;
+    renew(&mut cluster, 0, slow, lease)?;
+    while !cluster.clients[0].is_idle() {
+        cluster.step()?;
+    }
+    let revoke = (Request::LeaseRevoke { id: lease }, Op::LeaseRevoke(pb::LeaseRevokeRequest { id: lease }));
+    let input = cluster.clients[1].submit(cluster.now, cluster.members[other].id, revoke);
+    cluster.input(other, input)?;
+    let waits = cluster.now + 500;
+    while !cluster.clients[1].is_idle() && cluster.now < waits {
+        if cluster.clients[0].is_idle() {
+            // Asked before the end is committed, it makes the leader sure once more.
+            let read = cluster.clients[0].linearizable(cluster.now, id, Keys::all(), At::Latest);
+            cluster.input(slow, read)?;
+        }
+        cluster.step()?;
+        if let Some(at) = &mut cluster.members[slow].synced_at {
+            *at = waits;
+        }
+    }
+    let after = cluster.now + 1;
+    steps(&mut cluster, after)?;
+    renew(&mut cluster, 2, slow, lease)?;
+    finish(cluster)
+}
+
+#[test]
+fn a_lease_that_was_ended_while_the_disk_waited_is_not_renewed() -> Done {
+    (0..20).try_for_each(|seed| ended_while_the_disk_waits(seed, None))
+}
+
 fn remove(cluster: &mut Cluster, asked: usize, id: u64) -> Done {
     let (answer, _answered) = tokio::sync::oneshot::channel();
     let op = Op::MemberChange(of(Kind::Remove, id));

@@ -389,6 +389,9 @@ impl Cluster {
         let before = self.looks_inside.then(|| core.node.raft.prs().conf().to_conf_state());
         core.drive().map_err(|e| format!("member {}: {e:#}", member.id))?;
         let mut effects = std::mem::take(&mut core.effects);
+        if self.plant == Some(Plant::SureWhenBehind) {
+            member.shared.lessor.set_behind(false);
+        }
         if self.plant == Some(Plant::SendBeforeSync) {
             effects.messages.extend(core.held.drain(..).flat_map(|(_, messages)| messages));
         }

@@ -1,6 +1,8 @@
 //! Shows that the simulation finds what it is there to find.
 
-use super::cases::{committed_one_by_one, ended_elsewhere, interrupted_compaction, renewed_elsewhere};
+use super::cases::{
+    committed_one_by_one, ended_elsewhere, ended_while_the_disk_waits, interrupted_compaction, renewed_elsewhere,
+};
 use super::cluster::Cluster;
 use super::guarded;
 use super::plant::Plant;
@@ -62,6 +64,9 @@ fn what_leases_may_not_do_is_found() {
     assert!(what.contains("LeaseTooShort"), "{what}");
     let renewed = (0..20).find_map(|seed| ended_elsewhere(seed, Some(Plant::SureForever)).err());
     let what = renewed.expect("it is renewed by who slept");
+    assert!(what.contains("LeaseBroken"), "{what}");
+    let renewed = (0..20).find_map(|seed| ended_while_the_disk_waits(seed, Some(Plant::SureWhenBehind)).err());
+    let what = renewed.expect("it is renewed by who does not know");
     assert!(what.contains("LeaseBroken"), "{what}");
 }
 

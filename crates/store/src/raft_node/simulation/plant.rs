@@ -25,6 +25,8 @@ pub enum Plant {
     EndLeasesAsAnyone,
     /// Who was once known to lead is sure of it for long.
     SureForever,
+    /// Who is sure to lead renews leases without having applied what is committed.
+    SureWhenBehind,
     /// A follower takes for committed whatever the leader has sent it.
     ApplyUncommitted,
     /// A link that broke sends again what it may have sent before, commands that were forwarded too.
