@@ -2,17 +2,26 @@
 //!
 //! Batches are numbered without a gap through all segments. The checksum covers the segment's
 //! salt, length, number and payload, so a frame that was moved, repeated or half-written does
-//! not pass, nor one that was left by another segment or that somebody hid in a value. A
-//! segment's head, which tells the salt, has none itself.
+//! not pass. The magic is the segment's own, too: what another segment left in the file, or what
+//! somebody hid in a value, does not even look like a frame. A segment's head, which tells the
+//! salt, has none itself.
 
 use bytes::Buf;
 
 pub(crate) const HEADER_BYTES: usize = 20;
 /// No batch comes near; a larger length is damage, not a reason to reserve memory.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 256 << 20;
-pub(crate) const MAGIC: [u8; 4] = *b"CXW1";
+pub(crate) const MAGIC_BYTES: usize = 4;
 /// What a segment's head is checked with.
 pub(crate) const NO_SALT: u64 = 0;
+
+pub(crate) fn magic(salt: u64) -> [u8; MAGIC_BYTES] {
+    if salt == NO_SALT {
+        return *b"CXW1";
+    }
+    // Never that of zeros.
+    (u32::try_from(salt >> 32).expect("half of it") | 1).to_le_bytes()
+}
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header {
@@ -43,15 +52,15 @@ pub(crate) fn seal(buf: &mut [u8], number: u64, salt: u64) {
     let (header, payload) = buf.split_at_mut(HEADER_BYTES);
     assert!(payload.len() <= MAX_PAYLOAD_BYTES, "a frame is bounded");
     let len = u32::try_from(payload.len()).expect("bounded above");
-    header[..4].copy_from_slice(&MAGIC);
+    header[..4].copy_from_slice(&magic(salt));
     header[4..8].copy_from_slice(&len.to_le_bytes());
     header[8..16].copy_from_slice(&number.to_le_bytes());
     header[16..].copy_from_slice(&checksum(salt, len, number, payload).to_le_bytes());
 }
 
 impl Header {
-    pub fn parse(mut bytes: &[u8]) -> Option<Header> {
-        if bytes.len() < HEADER_BYTES || bytes[..4] != MAGIC {
+    pub fn parse(mut bytes: &[u8], salt: u64) -> Option<Header> {
+        if bytes.len() < HEADER_BYTES || bytes[..4] != magic(salt) {
             return None;
         }
         bytes.advance(4);

@@ -30,12 +30,14 @@ pub(crate) struct Reader {
     file: BufReader<File>,
     offset: u64,
     salt: u64,
+    /// What the file has had from the start; not known of segments of older versions.
+    room: u64,
 }
 
 impl Reader {
     pub fn open(path: PathBuf) -> Result<Reader, Error> {
         let file = File::open(&path).map_err(io_error("open", &path))?;
-        Ok(Reader { path, file: BufReader::with_capacity(CHUNK_BYTES, file), offset: 0, salt: frame::NO_SALT })
+        Ok(Reader { path, file: BufReader::with_capacity(CHUNK_BYTES, file), offset: 0, salt: frame::NO_SALT, room: 0 })
     }
 
     /// Where the frames read so far end.
@@ -45,6 +47,12 @@ impl Reader {
 
     pub fn salt(&self) -> u64 {
         self.salt
+    }
+
+    /// Whether the end of the file is missing. No crash takes away what the disk had given.
+    pub fn is_cut_off(&self) -> Result<bool, Error> {
+        let file = self.file.get_ref().metadata().map_err(io_error("read", &self.path))?;
+        Ok(file.len() < self.room)
     }
 
     /// Hands every record to `visit`, frame by frame; `next` is the number the first frame
@@ -57,7 +65,7 @@ impl Reader {
         loop {
             let mut bytes = Vec::new();
             self.fill(&mut bytes, HEADER_BYTES)?;
-            let Some(header) = Header::parse(&bytes).filter(|h| h.number == *next) else {
+            let Some(header) = Header::parse(&bytes, self.salt).filter(|h| h.number == *next) else {
                 return Ok(End::Clean);
             };
             self.fill(&mut bytes, header.len)?;
@@ -81,8 +89,8 @@ impl Reader {
         visit: &mut impl FnMut(Record) -> Result<(), &'static str>,
     ) -> Result<(), &'static str> {
         match record {
-            Record::Salt(salt) if self.offset == 0 => self.salt = salt,
-            Record::Salt(_) => return Err("a salt lies behind the segment's head"),
+            Record::Room { salt, bytes } if self.offset == 0 => (self.salt, self.room) = (salt, bytes),
+            Record::Room { .. } => return Err("a segment's head lies in its middle"),
             other => return visit(other),
         }
         Ok(())
@@ -97,12 +105,13 @@ impl Reader {
 
     /// Whether an intact frame numbered `after` or later lies anywhere behind the frames that were read.
     pub fn frame_follows(&self, after: u64) -> Result<bool, Error> {
+        let magic = frame::magic(self.salt);
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut at = self.offset;
         loop {
             let read = self.read_at(&mut chunk, at)?;
-            let starts = chunk[..read].windows(frame::MAGIC.len()).enumerate();
-            for (start, _) in starts.filter(|(_, window)| **window == frame::MAGIC) {
+            let starts = chunk[..read].windows(magic.len()).enumerate();
+            for (start, _) in starts.filter(|(_, window)| **window == magic) {
                 if self.is_frame(at + u64::try_from(start).expect("usize fits u64"), after)? {
                     return Ok(true);
                 }
@@ -111,7 +120,7 @@ impl Reader {
                 return Ok(false);
             }
             // The next magic may lie across.
-            at += u64::try_from(read + 1 - frame::MAGIC.len()).expect("usize fits u64");
+            at += u64::try_from(read + 1 - magic.len()).expect("usize fits u64");
         }
     }
 
@@ -126,7 +135,7 @@ impl Reader {
     fn is_frame(&self, at: u64, after: u64) -> Result<bool, Error> {
         let mut bytes = [0; HEADER_BYTES];
         let read = self.read_at(&mut bytes, at)?;
-        let Some(header) = Header::parse(&bytes[..read]).filter(|h| h.number >= after) else {
+        let Some(header) = Header::parse(&bytes[..read], self.salt).filter(|h| h.number >= after) else {
             return Ok(false);
         };
         let begin = at + u64::try_from(HEADER_BYTES).expect("usize fits u64");
@@ -166,7 +175,7 @@ pub(crate) fn first_batch(path: &Path) -> Result<u64, Error> {
     let file = File::open(path).map_err(io_error("open", path))?;
     let limit = u64::try_from(HEADER_BYTES).expect("a small constant");
     file.take(limit).read_to_end(&mut bytes).map_err(io_error("read", path))?;
-    let header = Header::parse(&bytes).ok_or_else(|| Error::Damaged {
+    let header = Header::parse(&bytes, frame::NO_SALT).ok_or_else(|| Error::Damaged {
         path: path.to_owned(),
         offset: 0,
         what: "it does not begin with a batch",

@@ -36,8 +36,12 @@ pub enum Record {
     Entry(Entry),
     /// Heads a segment: the last entry written before it.
     Position(u64),
-    /// Heads a segment: what its later frames are checked with, so that nothing its file held before is taken for one.
-    Salt(u64),
+    /// Heads a segment: what its later frames are marked and checked with, so that nothing its file held before is taken
+    /// for one, and the size its file has at least.
+    Room {
+        salt: u64,
+        bytes: u64,
+    },
 }
 
 const METADATA: u8 = 1;
@@ -45,7 +49,7 @@ const HARD_STATE: u8 = 2;
 const MARK: u8 = 3;
 const ENTRY: u8 = 4;
 const POSITION: u8 = 5;
-const SALT: u8 = 6;
+const ROOM: u8 = 6;
 
 impl Record {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -69,9 +73,10 @@ impl Record {
                 out.put_u8(POSITION);
                 out.put_u64_le(*index);
             }
-            Record::Salt(salt) => {
-                out.put_u8(SALT);
+            Record::Room { salt, bytes } => {
+                out.put_u8(ROOM);
                 out.put_u64_le(*salt);
+                out.put_u64_le(*bytes);
             }
             Record::Entry(entry) => {
                 out.put_u8(ENTRY);
@@ -102,7 +107,7 @@ impl Record {
                 data: get_bytes(buf)?,
             }),
             POSITION => Record::Position(buf.try_get_u64_le().ok()?),
-            SALT => Record::Salt(buf.try_get_u64_le().ok()?),
+            ROOM => Record::Room { salt: buf.try_get_u64_le().ok()?, bytes: buf.try_get_u64_le().ok()? },
             _ => return None,
         })
     }
@@ -130,7 +135,7 @@ mod tests {
             Record::HardState(HardState { term: 3, vote: 1, commit: 9 }),
             Record::Mark(Mark { index: 7, term: 2 }),
             Record::Position(6),
-            Record::Salt(5),
+            Record::Room { salt: 5, bytes: 4 },
             Record::Entry(Entry {
                 index: 8,
                 term: 3,

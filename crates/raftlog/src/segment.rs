@@ -1,6 +1,6 @@
 //! A segment's name, and how one begins.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::frame;
@@ -36,9 +36,10 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
 /// Writes a segment's head, its frame `batch`, over a spare and gives that the segment's name once it is durable.
 pub(crate) fn begin(dir: &Path, number: u64, batch: u64, head: &[Record], spare: &Path) -> Result<Tail, Error> {
     let salt = rand::random_range(frame::NO_SALT + 1..=u64::MAX);
+    let bytes = fs::metadata(spare).map_err(io_error("look at", spare))?.len();
     let mut buf = Vec::new();
     frame::begin(&mut buf);
-    Record::Salt(salt).encode(&mut buf);
+    Record::Room { salt, bytes }.encode(&mut buf);
     for record in head {
         record.encode(&mut buf);
     }

@@ -171,7 +171,7 @@ impl Wal {
 
     fn note(&mut self, record: &Record) {
         match record {
-            Record::Position(_) | Record::Salt(_) => unreachable!("only a segment's head holds them"),
+            Record::Position(_) | Record::Room { .. } => unreachable!("only a segment's head holds them"),
             Record::Metadata(metadata) => self.metadata = metadata.clone(),
             Record::HardState(state) => self.hard_state = *state,
             Record::Mark(mark) => self.mark = *mark,
@@ -315,7 +315,13 @@ impl Replay {
         let end = reader.read(&mut next, |record| self.record(record))?;
         self.next_batch = next;
         // A segment appears under its name with its head complete.
-        if reader.offset() == 0 { Err(reader.damaged(MISMATCH)) } else { Ok((reader, end)) }
+        if reader.offset() == 0 {
+            return Err(reader.damaged(MISMATCH));
+        }
+        if reader.is_cut_off()? {
+            return Err(reader.damaged("its end is missing"));
+        }
+        Ok((reader, end))
     }
 
     fn record(&mut self, record: Record) -> Result<(), &'static str> {
@@ -323,7 +329,7 @@ impl Replay {
             Record::Metadata(metadata) => self.recovered.metadata = own(&metadata),
             Record::HardState(state) => self.recovered.hard_state = state,
             Record::Mark(mark) => self.recovered.mark = mark,
-            Record::Salt(_) => unreachable!("the reader keeps it"),
+            Record::Room { .. } => unreachable!("the reader keeps it"),
             Record::Position(index) => {
                 let follows = std::mem::take(&mut self.oldest) || index == self.last_index;
                 if !follows && index != self.recovered.mark.index {

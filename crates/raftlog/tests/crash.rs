@@ -47,11 +47,14 @@ fn spares(dir: &Path) -> Vec<PathBuf> {
     files(dir, "spare")
 }
 
-/// Where a segment's last frame ends; allocated room follows.
+/// Where a segment's last frame ends; room follows. What frames begin with is part of the salt, which the head tells.
 fn end(segment: &[u8]) -> usize {
+    let mut magic = *b"CXW1";
     let mut at = 0;
-    while let Some(length) = segment[at..].strip_prefix(b"CXW1").and_then(|rest| rest.first_chunk()) {
+    while let Some(length) = segment[at..].strip_prefix(&magic).and_then(|rest| rest.first_chunk()) {
         at += 20 + usize::try_from(u32::from_le_bytes(*length)).expect("small");
+        magic.copy_from_slice(&segment[25..29]);
+        magic[0] |= 1;
     }
     at
 }
@@ -85,18 +88,17 @@ fn a_tail_torn_anywhere_is_cut_and_the_log_goes_on() {
     let end = end(&intact);
     let batch = 20 + 2 * (1 + 8 + 8 + 1 + 4 + 4 + 100) + 25;
     for length in end - batch..end {
-        // The rest never reached the disk: its blocks still read as zeros, and without
-        // allocation the file ends. The last byte written is a zero of the hard state.
+        // The rest never reached the disk: its blocks still read as zeros. The last byte written is a zero of the hard
+        // state.
         let mut torn = intact.clone();
         torn[length..end].fill(0);
         let whole = torn == intact;
         fs::write(&path, &torn).expect("writable");
-        check(dir.path(), 0, NO_ROLL, 1..=if whole { 4 } else { 2 });
-        fs::write(&path, &intact[..length]).expect("writable");
-        let mut wal = check(dir.path(), 0, NO_ROLL, 1..=2);
-        wal.append(&[entry(3, 1)]).expect("appending goes on");
+        let last = if whole { 4 } else { 2 };
+        let mut wal = check(dir.path(), 0, NO_ROLL, 1..=last);
+        wal.append(&[entry(last + 1, 1)]).expect("appending goes on");
         drop(wal);
-        check(dir.path(), 0, NO_ROLL, 1..=3);
+        check(dir.path(), 0, NO_ROLL, 1..=last + 1);
     }
     // A later page may have reached the disk before an earlier one.
     let mut holed = intact.clone();
@@ -129,20 +131,22 @@ fn a_flipped_byte_in_the_middle_refuses_and_says_what_to_do() {
     check(dir.path(), 0, SMALL, 1..=40);
 }
 
+/// No crash shortens a file that had its room before anything was acknowledged.
 #[test]
-fn a_segment_has_its_room_from_the_start_and_again_after_a_torn_tail() {
+fn a_segment_whose_end_is_missing_is_refused() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     drop(written(dir.path(), 4, NO_ROLL));
     let path = segments(dir.path()).remove(0);
-    let room = || fs::metadata(&path).expect("there").len();
-    assert_eq!(room(), NO_ROLL.segment_bytes);
-    let mut torn = fs::read(&path).expect("readable");
-    let end = end(&torn);
-    torn[end - 60] ^= 0x10;
-    torn.truncate(end);
-    fs::write(&path, &torn).expect("writable");
-    drop(check(dir.path(), 0, NO_ROLL, 1..=2));
-    assert_eq!(room(), NO_ROLL.segment_bytes);
+    let intact = fs::read(&path).expect("readable");
+    assert_eq!(intact.len(), 1 << 16);
+    let end = end(&intact);
+    for length in [intact.len() - 1, end, end - 1, 4096, 200, 1, 0] {
+        fs::write(&path, &intact[..length.min(intact.len())]).expect("writable");
+        let error = Wal::open(dir.path(), 0, NO_ROLL).expect_err("damage is refused");
+        assert!(matches!(error, Error::Damaged { .. }), "{error} at {length}");
+    }
+    fs::write(&path, &intact).expect("writable");
+    check(dir.path(), 0, NO_ROLL, 1..=4);
 }
 
 #[test]
