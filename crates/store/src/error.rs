@@ -30,6 +30,8 @@ pub enum Refusal {
     FutureRevision,
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
     #[error("etcdserver: lease already exists")]
@@ -77,7 +79,7 @@ pub enum Refusal {
 impl Refusal {
     fn code(self) -> Code {
         use Refusal::{
-            Auth, BadLeaderTransferee, BadMemberUrls, Compacted, DuplicateKey, EmptyKey, FutureRevision,
+            Auth, BadLeaderTransferee, BadMemberUrls, Compacted, Corrupt, DuplicateKey, EmptyKey, FutureRevision,
             InvalidSortOption, KeyNotFound, LeaderChanged, LeaderTransferTimedOut, LearnerNotReady, LeaseExists,
             LeaseNotFound, LeaseProvided, LeaseTtlTooLarge, MemberExists, MemberNotFound, MemberNotLearner, NoLeader,
             NoSpace, NotEnoughStarted, NotForLearner, NotLeader, PeerUrlExists, RequestTooLarge, Stopped, TimedOut,
@@ -88,6 +90,7 @@ impl Refusal {
             | RequestTooLarge | BadMemberUrls => Code::InvalidArgument,
             Compacted | FutureRevision | LeaseTtlTooLarge => Code::OutOfRange,
             NoSpace | TooManyRequests => Code::ResourceExhausted,
+            Corrupt => Code::DataLoss,
             LeaseNotFound | MemberNotFound => Code::NotFound,
             LeaseExists | BadLeaderTransferee | MemberExists | PeerUrlExists | MemberNotLearner | LearnerNotReady
             | TooManyLearners | NotEnoughStarted | NotLeader => Code::FailedPrecondition,

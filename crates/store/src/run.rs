@@ -241,6 +241,7 @@ fn unhealthy(shared: &Shared) -> Option<&'static str> {
     if shared.status.leader() == 0 {
         return Some("RAFT NO LEADER");
     }
-    let out_of_space = shared.state.read().out_of_space();
-    out_of_space.then_some("ALARM NOSPACE")
+    let state = shared.state.read();
+    let alarms = [(pb::AlarmType::Nospace, "ALARM NOSPACE"), (pb::AlarmType::Corrupt, "ALARM CORRUPT")];
+    alarms.into_iter().find_map(|(alarm, why)| state.is_raised(alarm).then_some(why))
 }

@@ -87,6 +87,7 @@ impl State {
     /// Applies a command if whoever asks may do what it does.
     pub fn apply(&mut self, op: Op) -> Result<Outcome, Refusal> {
         let (asker, op) = auth::attribution(op);
+        self.check_whole(&op)?;
         self.authorize(&asker, &op)?;
         Ok(match op {
             Op::Put(r) => Outcome::Put(convert::put_response(&self.kv.put(convert::put(own_put(r)))?)),
@@ -119,6 +120,17 @@ impl State {
             // Such a command is the context of a change of Raft's configuration, which is applied with Raft.
             Op::MemberChange(_) => return Err(Refusal::MemberNotFound),
         })
+    }
+
+    /// Members that differ go on differing: until the alarm is taken back nothing is written.
+    fn check_whole(&self, op: &Op) -> Result<(), Refusal> {
+        let writes = match op {
+            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Compaction(_) => true,
+            Op::LeaseGrant(_) | Op::LeaseRevoke(_) => true,
+            Op::Alarm(_) | Op::Auth(_) | Op::MemberUpdate(_) | Op::MemberChange(_) => false,
+            Op::Publish(_) | Op::Attributed(_) => false,
+        };
+        if writes && self.is_raised(pb::AlarmType::Corrupt) { Err(Refusal::Corrupt) } else { Ok(()) }
     }
 
     /// Whether an asker may do what a command does. [`State::apply`] asks by itself; changes of Raft's configuration
@@ -179,8 +191,9 @@ impl State {
         pb::AlarmResponse { header: self.header(), alarms }
     }
 
-    pub fn out_of_space(&self) -> bool {
-        self.alarms.iter().any(|(_, alarm)| *alarm == i32::from(pb::AlarmType::Nospace))
+    /// Whether any member has raised an alarm.
+    pub fn is_raised(&self, alarm: pb::AlarmType) -> bool {
+        self.alarms.iter().any(|(_, raised)| *raised == i32::from(alarm))
     }
 
     /// Everything but the records, for a checkpoint or a snapshot.
@@ -320,6 +333,36 @@ mod tests {
         check(&Op::Auth(kvraft::AuthChange { change: disable }), nobody, denied);
         check(&Op::MemberUpdate(pb::Member { id: 1, ..Default::default() }), nobody, denied);
         check(&Op::Publish(pb::Member::default()), Ok(()), Ok(()));
+    }
+
+    #[test]
+    fn a_corrupt_cluster_takes_no_writes_until_the_alarm_is_taken_back() {
+        use pb::alarm_request::AlarmAction;
+        let alarm = |action: AlarmAction| pb::AlarmRequest {
+            action: action.into(),
+            member_id: 1,
+            alarm: pb::AlarmType::Corrupt.into(),
+        };
+        let key = || Bytes::from("key");
+        let writes = || {
+            [
+                Op::Put(pb::PutRequest { key: key(), ..Default::default() }),
+                Op::DeleteRange(pb::DeleteRangeRequest { key: key(), ..Default::default() }),
+                Op::Txn(pb::TxnRequest::default()),
+                Op::LeaseGrant(pb::LeaseGrantRequest { id: 1, ttl: 10 }),
+                Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }),
+                Op::Compaction(pb::CompactionRequest { revision: 2, physical: false }),
+            ]
+        };
+        let mut state = State::default();
+        state.apply(Op::Alarm(alarm(AlarmAction::Activate))).expect("alarms can be raised");
+        for write in writes() {
+            assert_eq!(state.apply(write).map(|_| ()), Err(Refusal::Corrupt));
+        }
+        state.apply(Op::Alarm(alarm(AlarmAction::Deactivate))).expect("and taken back");
+        for write in writes() {
+            assert_eq!(state.apply(write.clone()).map(|_| ()), Ok(()), "{write:?}");
+        }
     }
 
     #[test]

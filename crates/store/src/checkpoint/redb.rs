@@ -168,7 +168,7 @@ fn append(records: &mut Table<Key, &[u8]>, written: &[(Revision, Arc<KeyValue>)]
     for (revision, kv) in written {
         record::encode(kv, &mut encoded);
         for (key, piece) in record::pieces(*revision, &encoded) {
-            end.insert_before(key, piece).with_context(|| format!("revision {} comes too late", revision.main))?;
+            end.insert_before(key, piece).with_context(|| format!("cannot write revision {}", revision.main))?;
             bytes += entry_bytes(piece);
         }
     }

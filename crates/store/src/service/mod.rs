@@ -114,7 +114,7 @@ impl Context {
     async fn check_space(&self, more_bytes: usize) -> Result<(), Refusal> {
         let (out_of_space, used) = {
             let state = self.shared.state.read();
-            (state.out_of_space(), state.kv.size_bytes())
+            (state.is_raised(pb::AlarmType::Nospace), state.kv.size_bytes())
         };
         if out_of_space {
             return Err(Refusal::NoSpace);
