@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use etcd_client::{Client, ConnectOptions, MemberAddOptions, StatusResponse};
+use etcd_client::{Client, ConnectOptions, MemberAddOptions, MemberListResponse, StatusResponse};
 use futures::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -188,7 +188,7 @@ impl<'a> Cluster<'a> {
         member.kill()?;
         member.wipe()?;
         self.anyone("remove a dead member", Some(n), async |client| {
-            let members = client.member_list().await?;
+            let members = up_to_date_members(client).await?;
             if members.members().iter().any(|m| m.id() == old) {
                 client.member_remove(old).await?;
             }
@@ -196,7 +196,7 @@ impl<'a> Cluster<'a> {
         })
         .await?;
         let id = self.anyone("add a member", Some(n), async |client| {
-            let members = client.member_list().await?;
+            let members = up_to_date_members(client).await?;
             let known = members.members().iter().find(|m| m.peer_urls().contains(&url) && m.id() != old);
             if let Some(known) = known {
                 return Ok(known.id());
@@ -290,4 +290,11 @@ impl Drop for Cluster<'_> {
             }
         }
     }
+}
+
+/// The list as of now. The client asks for what the member that it asks happens to know; a linearizable read before it
+/// makes sure that this is everything.
+async fn up_to_date_members(client: &mut Client) -> Result<MemberListResponse> {
+    client.get("members", None).await?;
+    Ok(client.member_list().await?)
 }

@@ -36,8 +36,8 @@ const FAULTS: [(Fault, u32); 9] = [
 ];
 /// What a member that is told to end may take: it waits for an election or two.
 const STOPPING: Duration = Duration::from_secs(20);
-/// From the write that found no room to the end of the process.
-const ENDING: Duration = Duration::from_secs(3);
+/// From the write that found no room to the end of the process, which gives its clients some seconds to let go.
+const ENDING: Duration = Duration::from_secs(7);
 /// Writes of a payload that changes nothing, more than a segment of the log holds.
 const PAYLOADS: usize = 80;
 /// What a compaction leaves behind the newest revision.
