@@ -369,3 +369,39 @@ impl Replay {
 fn own(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As versions before wrote them: frames of one magic for all segments, and no room told.
+    #[test]
+    fn a_segment_of_an_older_version_is_gone_on_with() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = segment::path(dir.path(), 0);
+        let head = [Record::Metadata(Bytes::from_static(b"whose")), Record::Mark(Mark::default()), Record::Position(0)];
+        let entry = |index: u64| Record::Entry(Entry { index, term: 1, ..Entry::default() });
+        let mut segment = Vec::new();
+        for (number, records) in (0..).zip([&head[..], &[entry(1)], &[entry(2)]]) {
+            let mut buf = Vec::new();
+            frame::begin(&mut buf);
+            records.iter().for_each(|record| record.encode(&mut buf));
+            frame::seal(&mut buf, number, frame::NO_SALT);
+            segment.extend(buf);
+        }
+        segment.resize(10_000, 0);
+        fs::write(&path, &segment).expect("writable");
+        let options = Options { segment_bytes: 8_192 };
+        let check = |last: u64| {
+            let (wal, recovered) = Wal::open(dir.path(), 0, options).expect("a usable log");
+            assert_eq!(recovered.entries.iter().map(|e| e.index).collect::<Vec<_>>(), (1..=last).collect::<Vec<_>>());
+            wal
+        };
+        check(2).append(&[entry(3)]).expect("a healthy disk");
+        // Through to segments of this version.
+        for last in 3..400 {
+            check(last).append(&[entry(last + 1)]).expect("a healthy disk");
+        }
+        assert!(check(400).segments.len() > 1);
+    }
+}
