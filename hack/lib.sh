@@ -32,9 +32,13 @@ packages() {
     rm -f "$log"
 }
 
-# need_build: what compiling takes. raft's generated code wants protoc, jemalloc make.
+# need_build: what compiling takes. raft's generated code wants protoc, etcd-client's the messages that come with it in a
+# package of their own, jemalloc make.
 need_build() {
-    packages cc=gcc make=make protoc=protobuf-compiler cmake=cmake
+    local protoc
+    protoc="$(command -v protoc || echo /usr/bin/protoc)"
+    packages cc=gcc make=make protoc=protobuf-compiler cmake=cmake \
+        "${protoc%/bin/protoc}/include/google/protobuf/descriptor.proto=libprotobuf-dev"
     if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
         PATH="$HOME/.cargo/bin:$PATH"
     fi
