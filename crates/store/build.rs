@@ -1,9 +1,11 @@
 //! Compiles the wire formats in `proto/` with protox, so that no `protoc` is needed for them.
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 6] = [
     "etcd/api/authpb/auth.proto",
     "etcd/api/mvccpb/kv.proto",
     "etcd/api/etcdserverpb/rpc.proto",
+    "etcd/api/v3lockpb/v3lock.proto",
+    "etcd/api/v3electionpb/v3election.proto",
     "kvraft/kvraft.proto",
 ];
 const ROOT: &str = "../../proto";

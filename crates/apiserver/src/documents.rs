@@ -93,7 +93,7 @@ fn health(api: &Api, request: &Request, path: &str) -> Option<Reply> {
         return None;
     }
     let verbose = request.query.get("verbose").is_some() || check.is_some();
-    let (mut code, content_type, mut body) = api.health.respond(&endpoint, verbose)?;
+    let (mut code, content_type, mut body) = api.health.respond(&endpoint, if verbose { "verbose" } else { "" })?;
     if let Some(check) = check.filter(|c| !c.is_empty()) {
         if endpoint == "/metrics" {
             return Some(Reply::not_found());

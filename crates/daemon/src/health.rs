@@ -29,7 +29,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 64;
 
 type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
-type Page = Arc<dyn Fn() -> (StatusCode, &'static str, String) + Send + Sync>;
+/// Given the query, tells the code, the content type and the body.
+type Page = Arc<dyn Fn(&str) -> (StatusCode, &'static str, String) + Send + Sync>;
 
 /// Named checks and pages; cheap to clone.
 #[derive(Clone, Default)]
@@ -72,25 +73,26 @@ impl Health {
 
     /// A page of its own: returns content type and body.
     pub fn page(&self, path: &str, page: impl Fn() -> (&'static str, String) + Send + Sync + 'static) {
-        self.status_page(path, move || {
+        self.status_page(path, move |_| {
             let (kind, body) = page();
             (StatusCode::OK, kind, body)
         });
     }
 
-    /// A page that decides about its status code too.
+    /// A page that is given the query, and decides about its status code too.
     pub fn status_page(
         &self,
         path: &str,
-        page: impl Fn() -> (StatusCode, &'static str, String) + Send + Sync + 'static,
+        page: impl Fn(&str) -> (StatusCode, &'static str, String) + Send + Sync + 'static,
     ) {
         self.inner.pages.write().insert(path.to_owned(), Arc::new(page));
     }
 
-    /// The answer to a GET of `path_and_query`, or `None` when it is none of these paths. Also used by daemons that
+    /// The answer to a GET of a path with a query, or `None` when it is none of these paths. Also used by daemons that
     /// serve these paths on their main port.
-    pub fn respond(&self, path: &str, verbose: bool) -> Option<(StatusCode, &'static str, String)> {
+    pub fn respond(&self, path: &str, query: &str) -> Option<(StatusCode, &'static str, String)> {
         let plain = "text/plain; charset=utf-8";
+        let verbose = query.split('&').any(|part| part.starts_with("verbose"));
         match path {
             "/healthz" | "/livez" => Some(self.check(path, verbose, false)),
             "/readyz" => Some(self.check(path, verbose, true)),
@@ -98,7 +100,7 @@ impl Health {
             _ => {
                 let page = self.inner.pages.read().get(path).cloned();
                 page.map(|page| {
-                    let (code, kind, body) = page();
+                    let (code, kind, body) = page(query);
                     (code, if kind.is_empty() { plain } else { kind }, body)
                 })
             }
@@ -131,7 +133,8 @@ impl Health {
         }
     }
 
-    fn handle(&self, request: &Request<Incoming>, trusted: bool) -> Response<Full<Bytes>> {
+    /// The answer to any request. Who is not trusted is told no more than whether the daemon is well.
+    pub fn handle<B>(&self, request: &Request<B>, trusted: bool) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         let health = matches!(path, "/healthz" | "/livez" | "/readyz");
         let plain = "text/plain; charset=utf-8";
@@ -140,8 +143,11 @@ impl Health {
         } else if request.method() != http::Method::GET && request.method() != http::Method::HEAD {
             (StatusCode::METHOD_NOT_ALLOWED, plain, "only GET is allowed\n".to_owned())
         } else {
-            let verbose = request.uri().query().is_some_and(|q| q.split('&').any(|p| p.starts_with("verbose")));
-            self.respond(path, verbose).unwrap_or((StatusCode::NOT_FOUND, plain, "404 page not found\n".to_owned()))
+            self.respond(path, request.uri().query().unwrap_or_default()).unwrap_or((
+                StatusCode::NOT_FOUND,
+                plain,
+                "404 page not found\n".to_owned(),
+            ))
         };
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = code;
@@ -195,7 +201,7 @@ async fn http<I>(io: I, health: Health, trusted: bool)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let response = health.handle(&request, trusted);
         async move { Ok::<_, Infallible>(response) }
     });
@@ -210,8 +216,8 @@ where
 mod tests {
     use super::*;
 
-    fn check(health: &Health, path: &str, verbose: bool, code: u16, words: &str) {
-        let (status, _, body) = health.respond(path, verbose).expect("a known path");
+    fn check(health: &Health, path: &str, query: &str, code: u16, words: &str) {
+        let (status, _, body) = health.respond(path, query).expect("a known path");
         assert_eq!(status.as_u16(), code, "{body}");
         assert!(body.contains(words), "{body}");
     }
@@ -220,11 +226,11 @@ mod tests {
     fn readiness_includes_liveness_but_not_the_other_way_round() {
         let health = Health::new();
         health.ready("synced", || Err("informers not synced".into()));
-        check(&health, "/livez", false, 200, "ok");
-        check(&health, "/livez", true, 200, "livez check passed");
-        check(&health, "/readyz", false, 500, "[-]synced failed: informers not synced");
+        check(&health, "/livez", "", 200, "ok");
+        check(&health, "/livez", "verbose", 200, "livez check passed");
+        check(&health, "/readyz", "", 500, "[-]synced failed: informers not synced");
         health.live("loop", || Err("stuck".into()));
-        check(&health, "/healthz", false, 500, "[-]loop failed: stuck");
-        assert!(health.respond("/other", false).is_none());
+        check(&health, "/healthz", "", 500, "[-]loop failed: stuck");
+        assert!(health.respond("/other", "").is_none());
     }
 }

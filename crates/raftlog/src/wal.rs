@@ -51,6 +51,7 @@ pub struct Wal {
     tail: Tail,
     spares: Spares,
     next_batch: u64,
+    appended_bytes: u64,
     last_index: u64,
     metadata: Bytes,
     hard_state: HardState,
@@ -93,6 +94,7 @@ impl Wal {
             tail,
             spares,
             next_batch: 1,
+            appended_bytes: 0,
             last_index: mark.index,
             metadata,
             hard_state: HardState::default(),
@@ -131,6 +133,7 @@ impl Wal {
             tail,
             spares,
             next_batch: replay.next_batch,
+            appended_bytes: 0,
             last_index: replay.last_index,
             metadata: replay.recovered.metadata.clone(),
             hard_state: replay.recovered.hard_state,
@@ -161,12 +164,18 @@ impl Wal {
             }
             self.tail.append(&self.buf)?;
             self.next_batch += 1;
+            self.appended_bytes += self.buf.len() as u64;
             Ok(())
         });
         self.failed = written.is_err();
         self.buf.clear();
         self.buf.shrink_to(KEPT_BUFFER_BYTES);
         written
+    }
+
+    /// What was appended since the log was opened.
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_bytes
     }
 
     fn note(&mut self, record: &Record) {

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-const PREFACE: usize = 24;
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
 const HEADERS: u8 = 1;
 /// A first request with more than this in one frame is not held back.
@@ -51,6 +51,8 @@ pub struct Authority<T> {
     held: BytesMut,
     /// Of what is held: may be handed on.
     clear: usize,
+    /// Of what HTTP/2 begins with: has come.
+    preface: usize,
     /// Bytes to pass by before the next frame begins.
     skip: usize,
     done: bool,
@@ -58,12 +60,17 @@ pub struct Authority<T> {
 
 impl<T: AsyncRead + Unpin> Authority<T> {
     pub fn new(inner: T) -> Authority<T> {
-        Authority { inner, held: BytesMut::new(), clear: 0, skip: PREFACE, done: false }
+        Authority { inner, held: BytesMut::new(), clear: 0, preface: 0, skip: 0, done: false }
     }
 
     /// Marks as clear what may be handed on.
     fn look(&mut self) {
-        while !self.done {
+        let begun = self.held[self.clear..].iter().zip(&PREFACE[self.preface..]).take_while(|(a, b)| a == b).count();
+        self.preface += begun;
+        self.clear += begun;
+        // What begins in another way is not HTTP/2.
+        self.done |= self.preface < PREFACE.len() && self.clear < self.held.len();
+        while !self.done && self.preface == PREFACE.len() {
             let passed = self.skip.min(self.held.len() - self.clear);
             self.clear += passed;
             self.skip -= passed;
@@ -187,7 +194,7 @@ mod tests {
         let literal = [&[AUTHORITY, authority.len() as u8], authority].concat();
         let request = frame(HEADERS, &[&[0x83, 0x86], &literal[..], &[0x40, 1, b'a', 1, b'b']].concat());
         // The same bytes elsewhere are somebody's data.
-        [&[b'P'; PREFACE], &frame(4, &[0; 6])[..], &request, &frame(0, &literal), &frame(HEADERS, &literal)].concat()
+        [&PREFACE[..], &frame(4, &[0; 6])[..], &request, &frame(0, &literal), &frame(HEADERS, &literal)].concat()
     }
 
     #[tokio::test]
@@ -216,9 +223,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_not_http2_is_handed_on_at_once() {
+        for sent in [&b"GET /health HTTP/1.1\r\n\r\n"[..], b"PUT /health HTTP/1.1\r\nhost: a\r\n\r\n"] {
+            for piece in [1, 7, 1000] {
+                let (mut client, server) = duplex(1 << 10);
+                let mut server = Authority::new(server);
+                let mut seen = vec![0; sent.len()];
+                for piece in sent.chunks(piece) {
+                    client.write_all(piece).await.expect("there is room");
+                }
+                // The client waits for its answer.
+                server.read_exact(&mut seen).await.expect("all of it");
+                assert_eq!(seen, sent, "in pieces of {piece}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn what_ends_early_is_handed_on() {
         let sent = connection(b"http://127.0.0.1:2379");
-        let cut = &sent[..PREFACE + 15 + 12];
+        let cut = &sent[..PREFACE.len() + 15 + 12];
         assert_eq!(through(cut, 5).await, cut);
     }
 }

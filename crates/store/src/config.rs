@@ -19,6 +19,8 @@ pub use environment::with_environment;
 
 /// The etcd release whose API is answered; clients decide by it what they may use.
 pub const ETCD_VERSION: &str = "3.6.6";
+/// That of the whole cluster: members of one minor version understand each other.
+pub const CLUSTER_VERSION: &str = "3.6.0";
 /// Beyond the request itself, what a gRPC message may add.
 pub const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;

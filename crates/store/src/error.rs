@@ -72,6 +72,14 @@ pub enum Refusal {
     TimedOut,
     #[error("etcdserver: server stopped")]
     Stopped,
+    #[error("mutex: session is expired")]
+    SessionExpired,
+    #[error("election: not leader")]
+    NotElected,
+    #[error("election: no leader")]
+    NobodyElected,
+    #[error("\"leader\" field must be provided")]
+    NoLeaderKey,
     #[error(transparent)]
     Auth(#[from] auth::Error),
 }
@@ -82,8 +90,9 @@ impl Refusal {
             Auth, BadLeaderTransferee, BadMemberUrls, Compacted, Corrupt, DuplicateKey, EmptyKey, FutureRevision,
             InvalidSortOption, KeyNotFound, LeaderChanged, LeaderTransferTimedOut, LearnerNotReady, LeaseExists,
             LeaseNotFound, LeaseProvided, LeaseTtlTooLarge, MemberExists, MemberNotFound, MemberNotLearner, NoLeader,
-            NoSpace, NotEnoughStarted, NotForLearner, NotLeader, PeerUrlExists, RequestTooLarge, Stopped, TimedOut,
-            TooManyLearners, TooManyOps, TooManyRequests, Unhealthy, ValueProvided,
+            NoLeaderKey, NoSpace, NobodyElected, NotElected, NotEnoughStarted, NotForLearner, NotLeader, PeerUrlExists,
+            RequestTooLarge, SessionExpired, Stopped, TimedOut, TooManyLearners, TooManyOps, TooManyRequests,
+            Unhealthy, ValueProvided,
         };
         match self {
             EmptyKey | KeyNotFound | ValueProvided | LeaseProvided | TooManyOps | DuplicateKey | InvalidSortOption
@@ -97,6 +106,7 @@ impl Refusal {
             NoLeader | TimedOut | Stopped | Unhealthy | LeaderChanged | LeaderTransferTimedOut | NotForLearner => {
                 Code::Unavailable
             }
+            SessionExpired | NotElected | NobodyElected | NoLeaderKey => Code::Unknown,
             Auth(error) => auth_code(error),
         }
     }

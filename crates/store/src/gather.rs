@@ -22,6 +22,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::metrics::Traffic;
+
 const TURNS: u8 = 1;
 const MAX_HELD_BYTES: usize = 64 << 10;
 /// Writes from here on are not copied.
@@ -64,14 +66,15 @@ impl Drop for UnderWay {
 pub struct Gather<T> {
     inner: T,
     company: Arc<Company>,
+    traffic: Traffic,
     held: BytesMut,
     /// Turns taken since the first byte was held; `None` if no flush was asked for.
     turns: Option<u8>,
 }
 
 impl<T: AsyncWrite + Unpin> Gather<T> {
-    pub fn new(inner: T, company: Arc<Company>) -> Gather<T> {
-        Gather { inner, company, held: BytesMut::new(), turns: None }
+    pub fn new(inner: T, company: Arc<Company>, traffic: Traffic) -> Gather<T> {
+        Gather { inner, company, traffic, held: BytesMut::new(), turns: None }
     }
 
     /// Writes and flushes what is held.
@@ -109,7 +112,10 @@ impl<T: AsyncWrite + Unpin> Gather<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.turn(cx)?;
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.traffic.received.inc_by((buf.filled().len() - before) as u64);
+        read
     }
 }
 
@@ -129,8 +135,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gather<T> {
             ready!(self.release(cx))?;
         }
         if large {
-            return Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+            let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs))?;
+            self.traffic.sent.inc_by(written as u64);
+            return Poll::Ready(Ok(written));
         }
+        self.traffic.sent.inc_by(bytes as u64);
         for buf in bufs {
             self.held.extend_from_slice(buf);
         }
@@ -227,7 +236,7 @@ mod tests {
         }
 
         fn alone(room: usize) -> Driven {
-            let gather = Gather::new(Socket { writes: Vec::new(), room }, Arc::default());
+            let gather = Gather::new(Socket { writes: Vec::new(), room }, Arc::default(), Traffic::default());
             Driven { gather, wakes: Arc::default(), _other: None }
         }
 

@@ -41,6 +41,7 @@ mod run;
 mod server;
 mod service;
 mod shared;
+mod side;
 mod snapshot;
 mod state;
 mod token;

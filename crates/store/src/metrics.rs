@@ -12,8 +12,13 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::config::ETCD_VERSION;
+use crate::config::{CLUSTER_VERSION, ETCD_VERSION};
+use crate::error::Refusal;
+use crate::pb::etcdserverpb as pb;
+use crate::pb::etcdserverpb::response_op::Response;
+use crate::raft_node::Answer;
 use crate::shared::Shared;
+use crate::state::Outcome;
 
 /// A histogram of durations in seconds, from 1 ms to 8 s as etcd has them.
 #[derive(Debug)]
@@ -41,13 +46,107 @@ pub struct Handled {
 /// What is counted where it happens; the rest is read off the state when asked for.
 #[derive(Debug, Default)]
 pub struct Gauges {
-    pub syncs: Arc<Durations>,
+    pub syncs: Durations,
     pub checkpoints: Durations,
     pub handled: Family<Handled, Counter>,
+    pub clients: Traffic,
+    pub operations: Operations,
+    pub leases: Leases,
+    pub failed_proposals: Counter,
+    pub failed_reads: Counter,
+    pub slow_reads: Counter,
+    pub slow_applies: Counter,
+    pub unsent_heartbeats: Counter,
+    pub health_successes: Counter,
+    pub health_failures: Counter,
     disk_bytes: AtomicU64,
+    log_bytes: AtomicU64,
+}
+
+/// What goes over the connections of a port, in both directions.
+#[derive(Debug, Default, Clone)]
+pub struct Traffic {
+    pub received: Counter,
+    pub sent: Counter,
+}
+
+/// What was done to keys.
+#[derive(Debug, Default)]
+pub struct Operations {
+    pub ranges: Counter,
+    puts: Counter,
+    deletes: Counter,
+    txns: Counter,
+}
+
+/// What became of leases.
+#[derive(Debug, Default)]
+pub struct Leases {
+    granted: Counter,
+    revoked: Counter,
+    pub renewed: Counter,
+    pub expired: Counter,
+}
+
+impl Operations {
+    /// Of those that a transaction did each counts, and the transaction if there were several.
+    pub fn count_txn(&self, txn: &pb::TxnResponse) {
+        if self.count_nested(txn) > 1 {
+            self.txns.inc();
+        }
+    }
+
+    fn count_nested(&self, txn: &pb::TxnResponse) -> usize {
+        let count = |op: &pb::ResponseOp| {
+            let counter = match &op.response {
+                Some(Response::ResponseTxn(txn)) => return self.count_nested(txn),
+                Some(Response::ResponseRange(_)) => &self.ranges,
+                Some(Response::ResponsePut(_)) => &self.puts,
+                Some(Response::ResponseDeleteRange(_)) => &self.deletes,
+                None => return 0,
+            };
+            counter.inc();
+            1
+        };
+        txn.responses.iter().map(count).sum()
+    }
 }
 
 impl Gauges {
+    /// What an entry of the log did.
+    pub fn count_outcome(&self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Txn(txn) => return self.operations.count_txn(txn),
+            Outcome::Put(_) => &self.operations.puts,
+            Outcome::DeleteRange(_) => &self.operations.deletes,
+            Outcome::LeaseGrant(_) => &self.leases.granted,
+            Outcome::LeaseRevoke(_) => &self.leases.revoked,
+            _ => return,
+        };
+        counter.inc();
+    }
+
+    /// Refused for what the request asks is no failure of the cluster.
+    pub fn count_proposal(&self, answer: &Answer) {
+        use Refusal::{LeaderChanged, LeaderTransferTimedOut, NoLeader, Stopped, TimedOut, TooManyRequests};
+        let failed = [LeaderChanged, LeaderTransferTimedOut, NoLeader, Stopped, TimedOut, TooManyRequests];
+        if answer.as_ref().is_err_and(|refusal| failed.contains(refusal)) {
+            self.failed_proposals.inc();
+        }
+    }
+
+    pub fn count_read(&self, read: Result<(), Refusal>) {
+        match read {
+            Ok(()) => {}
+            Err(Refusal::TimedOut) => _ = self.slow_reads.inc(),
+            Err(_) => _ = self.failed_reads.inc(),
+        }
+    }
+
+    pub fn set_log_bytes(&self, bytes: u64) {
+        self.log_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     pub fn set_disk_bytes(&self, bytes: u64) {
         self.disk_bytes.store(bytes, Ordering::Relaxed);
     }
@@ -85,7 +184,40 @@ pub fn register(registry: &mut Registry, shared: Arc<Shared>, quota_bytes: u64) 
         "Total number of RPCs completed on the server, regardless of success or failure",
         gauges.handled.clone(),
     );
+    for (name, help, counter) in counters(&gauges) {
+        registry.register(name, help, counter.clone());
+    }
     registry.register_collector(Box::new(Scrape { shared, quota_bytes }));
+}
+
+/// Names without `_total`, which is added where they are printed.
+fn counters(gauges: &Gauges) -> [(&'static str, &'static str, &Counter); 15] {
+    let Gauges { clients, operations, leases, .. } = gauges;
+    [
+        (
+            "etcd_network_client_grpc_received_bytes",
+            "The total number of bytes received from grpc clients",
+            &clients.received,
+        ),
+        ("etcd_network_client_grpc_sent_bytes", "The total number of bytes sent to grpc clients", &clients.sent),
+        ("etcd_mvcc_range", "Total number of ranges seen by this member", &operations.ranges),
+        ("etcd_mvcc_put", "Total number of puts seen by this member", &operations.puts),
+        ("etcd_mvcc_delete", "Total number of deletes seen by this member", &operations.deletes),
+        ("etcd_mvcc_txn", "Total number of txns seen by this member", &operations.txns),
+        ("etcd_debugging_lease_granted", "The total number of granted leases", &leases.granted),
+        ("etcd_debugging_lease_revoked", "The total number of revoked leases", &leases.revoked),
+        ("etcd_debugging_lease_renewed", "The number of renewed leases seen by the leader", &leases.renewed),
+        ("etcd_debugging_server_lease_expired", "The total number of expired leases", &leases.expired),
+        ("etcd_server_proposals_failed", "The total number of failed proposals seen", &gauges.failed_proposals),
+        ("etcd_server_read_indexes_failed", "The total number of failed read indexes seen", &gauges.failed_reads),
+        ("etcd_server_slow_read_indexes", "The total number of read indexes that timed out", &gauges.slow_reads),
+        ("etcd_server_slow_apply", "The total number of slow apply requests", &gauges.slow_applies),
+        (
+            "etcd_server_heartbeat_send_failures",
+            "The total number of heartbeats that a peer's queue had no room for",
+            &gauges.unsent_heartbeats,
+        ),
+    ]
 }
 
 struct Scrape {
@@ -109,6 +241,7 @@ impl Scrape {
         vec![
             ("etcd_server_has_leader", "Whether or not a leader exists", i64::from(status.leader() != 0)),
             ("etcd_server_is_leader", "Whether or not this member is a leader", i64::from(leads)),
+            ("etcd_server_is_learner", "Whether or not this member is a learner", i64::from(self.is_learner())),
             (
                 "etcd_server_proposals_committed_total",
                 "The total number of consensus proposals committed",
@@ -128,6 +261,51 @@ impl Scrape {
                 "etcd_server_quota_backend_bytes",
                 "Current backend storage quota size in bytes",
                 signed(self.quota_bytes),
+            ),
+            // Counters whose names end without `_total`.
+            (
+                "etcd_server_health_success",
+                "The total number of successful health checks",
+                signed(self.shared.gauges.health_successes.get()),
+            ),
+            (
+                "etcd_server_health_failures",
+                "The total number of failed health checks",
+                signed(self.shared.gauges.health_failures.get()),
+            ),
+            (
+                "etcd_disk_wal_write_bytes_total",
+                "Total number of bytes written in WAL",
+                signed(self.shared.gauges.log_bytes.load(Ordering::Relaxed)),
+            ),
+        ]
+    }
+
+    fn is_learner(&self) -> bool {
+        self.shared.state.read().members.get(&self.shared.member_id).is_some_and(|member| member.is_learner)
+    }
+
+    /// Facts that are told by a label: name, help, label and its value.
+    fn labels(&self) -> [(&'static str, &'static str, &'static str, String); 3] {
+        let cluster = CLUSTER_VERSION.rsplit_once('.').map_or(CLUSTER_VERSION, |(minor, _)| minor);
+        [
+            (
+                "etcd_server_version",
+                "Which version is running. 1 for 'server_version' label with current version",
+                "server_version",
+                ETCD_VERSION.to_owned(),
+            ),
+            (
+                "etcd_cluster_version",
+                "Which version is running. 1 for 'cluster_version' label with current cluster version",
+                "cluster_version",
+                cluster.to_owned(),
+            ),
+            (
+                "etcd_server_id",
+                "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID",
+                "server_id",
+                format!("{:x}", self.shared.member_id),
             ),
         ]
     }
@@ -171,13 +349,12 @@ impl Collector for Scrape {
         let help = "The number of leader changes seen";
         let kind = changes.metric_type();
         changes.encode(encoder.encode_descriptor("etcd_server_leader_changes_seen", help, None, kind)?)?;
-        let mut version = encoder.encode_descriptor(
-            "etcd_server_version",
-            "Which version is running. 1 for 'server_version' label with current version",
-            None,
-            prometheus_client::metrics::MetricType::Gauge,
-        )?;
-        ConstGauge::new(1_i64).encode(version.encode_family(&[("server_version", ETCD_VERSION)])?)
+        for (name, help, label, value) in self.labels() {
+            let kind = prometheus_client::metrics::MetricType::Gauge;
+            let mut fact = encoder.encode_descriptor(name, help, None, kind)?;
+            ConstGauge::new(1_i64).encode(fact.encode_family(&[(label, value)])?)?;
+        }
+        Ok(())
     }
 }
 

@@ -14,3 +14,9 @@ pub mod etcdserverpb {
 pub mod kvraft {
     tonic::include_proto!("kvraft");
 }
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}

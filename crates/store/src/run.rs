@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use daemon::tls::{ClientAuth, ReloadingCert};
 use daemon::{CancellationToken, health};
-use http::StatusCode;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::task::JoinSet;
 
 use crate::auth::Asker;
 use crate::config::{Config, Endpoint, Tls};
 use crate::gate::Gate;
+use crate::metrics::Traffic;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::MembersResponse;
 use crate::pb::kvraft::command::Op;
@@ -21,25 +21,24 @@ use crate::raft_node::{self, Handle, Outbound as _, RaftThread};
 use crate::server::{self, Listener};
 use crate::service::{self, Context};
 use crate::shared::Shared;
-use crate::{compactor, data_dir, lessor, metrics};
+use crate::{compactor, data_dir, lessor, side};
 
 /// Between two tries to find the cluster's quorum.
 const PUBLISH_RETRY: Duration = Duration::from_millis(200);
 
 /// Runs until `stop` is cancelled or the node fails.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
-    let client_tls = tls(config.tls.as_ref(), &["h2"])?;
-    let side_tls = tls(config.tls.as_ref(), &["h2", "http/1.1"])?;
+    let client_tls = tls(config.tls.as_ref(), &["h2", "http/1.1"])?;
     let peer_tls = tls(config.peer_tls.as_ref(), &["h2"])?;
     let connector = Connector::new(peer_client_tls(config.peer_tls.as_ref())?);
     let opened = data_dir::open(&config, || find_cluster(&config, &connector)).await?;
     let _lock = opened.lock;
     let clients = bind(&config.clients, client_tls.as_ref()).await?;
     let peer_port = bind(&config.peers, peer_tls.as_ref()).await?;
-    let side = bind(&config.metrics, side_tls.as_ref()).await?;
+    let side = bind(&config.metrics, client_tls.as_ref()).await?;
     let shared =
         Arc::new(Shared::new(opened.member_id, opened.state, Gate::new(config.tokens.clone(), config.bcrypt_cost)));
-    let health = side_port(&shared, config.quota_bytes);
+    let health = side::pages(&shared, config.quota_bytes);
     let drain = CancellationToken::new();
     for Listener { listener, tls } in side {
         tokio::spawn(health::serve(listener, tls, health.clone(), drain.clone()));
@@ -48,7 +47,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let hello = Hello { cluster_id: shared.cluster_id, from: shared.member_id };
     let raft_thread = RaftThread::start()?;
     let peer_runtime = raft_thread.runtime.clone();
-    let peers = Peers::new(hello, connector, inputs.0.clone(), peer_runtime.clone());
+    let peers = Peers::new(hello, connector, inputs.0.clone(), peer_runtime.clone(), shared.gauges.clone());
     let known = shared.state.read().member_list();
     peers.set_members(if known.is_empty() { &opened.peers } else { &known });
     let failed = CancellationToken::new();
@@ -71,11 +70,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let peer_inputs = inputs.0.clone();
     let (node, threads) = raft_node::start(raft_thread, parts, inputs)?;
     let limits = (&config).into();
-    let context = Context { shared, node, limits, drain: drain.clone(), peers: peers.clone() };
+    let context = Context { shared, node, limits, drain: drain.clone(), peers: peers.clone(), pages: health };
     // Open before this member asks anything of the cluster: a quorum may need its answers.
     let talking = CancellationToken::new();
     let routes = peer::routes(hello, &context, peer_inputs);
-    let peer_server = peer_runtime.spawn(server::serve(peer_port, routes, talking.clone()));
+    let peer_server = peer_runtime.spawn(server::serve(peer_port, routes, Traffic::default(), talking.clone()));
     let served = serve(&config, &context, clients, &stop, &failed).await;
     drain.cancel();
     let closing = tokio::task::spawn_blocking(|| threads.stop()).await.context("the node's threads did not end")?;
@@ -118,7 +117,8 @@ async fn serve(
     background.spawn(async move { compactor::run(mode, &shared, &node).await });
     background.spawn(expire(context.shared.clone(), context.node.clone()));
     let ending = context.drain.clone();
-    let serving = server::serve(clients, service::routes(context), ending.clone());
+    let serving =
+        server::serve(clients, service::routes(context), context.shared.gauges.clients.clone(), ending.clone());
     tokio::pin!(serving);
     daemon::notify::ready();
     tracing::info!(
@@ -172,7 +172,10 @@ async fn expire(shared: Arc<Shared>, node: Handle) {
             let revoke = Asker::Member.sign(Op::LeaseRevoke(pb::LeaseRevokeRequest { id }));
             let revoked = node.propose_as_leader(term, revoke).await;
             match revoked {
-                Ok(_) => tracing::debug!(id, "lease expired"),
+                Ok(_) => {
+                    shared.gauges.leases.expired.inc();
+                    tracing::debug!(id, "lease expired");
+                }
                 Err(crate::error::Refusal::LeaseNotFound) => {}
                 Err(error) => {
                     tracing::warn!(id, %error, "an expired lease could not be ended; trying again");
@@ -215,33 +218,4 @@ async fn bind(endpoints: &[Endpoint], tls: Option<&Arc<ServerConfig>>) -> Result
         listeners.push(Listener { listener, tls: tls.filter(|_| endpoint.tls).cloned() });
     }
     Ok(listeners)
-}
-
-fn side_port(shared: &Arc<Shared>, quota_bytes: u64) -> health::Health {
-    let health = health::Health::new();
-    let alive = shared.clone();
-    health.live("raft", move || if alive.status.failed() { Err("the node failed".into()) } else { Ok(()) });
-    let ready = shared.clone();
-    health.ready("linearizable_read", move || unhealthy(&ready).map_or(Ok(()), |why| Err(why.into())));
-    let asked = shared.clone();
-    health.status_page("/health", move || {
-        let why = unhealthy(&asked);
-        let code = if why.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        let body = serde_json::json!({ "health": why.is_none().to_string(), "reason": why.unwrap_or_default() });
-        (code, "application/json", body.to_string())
-    });
-    health.metrics().register(|registry| metrics::register(registry, shared.clone(), quota_bytes));
-    health
-}
-
-fn unhealthy(shared: &Shared) -> Option<&'static str> {
-    if shared.status.failed() {
-        return Some("RAFT FAILED");
-    }
-    if shared.status.leader() == 0 {
-        return Some("RAFT NO LEADER");
-    }
-    let state = shared.state.read();
-    let alarms = [(pb::AlarmType::Nospace, "ALARM NOSPACE"), (pb::AlarmType::Corrupt, "ALARM CORRUPT")];
-    alarms.into_iter().find_map(|(alarm, why)| state.is_raised(alarm).then_some(why))
 }

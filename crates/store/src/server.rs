@@ -1,5 +1,5 @@
 //! The ports for clients and peers: TLS where the URL says so, HTTP/2 tuned for few connections that carry
-//! thousands of watches and small transactions. Nothing but the way to the service lies between HTTP/2 and gRPC:
+//! thousands of watches and small transactions, HTTP/1 for those who ask how a member does. Nothing but the way to the service lies between HTTP/2 and gRPC:
 //! layers that every request would pass through cost more than a small read.
 
 use std::convert::Infallible;
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,6 +27,7 @@ use tonic::body::Body;
 
 use crate::authority::Authority;
 use crate::gather::{Company, Gather};
+use crate::metrics::Traffic;
 
 /// Those that come on top are let go at once.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -43,6 +44,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Ever made, whatever the port.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+/// The code with which the transport refuses long messages.
+const OUT_OF_RANGE: &str = "11";
 /// How long requests under way may take once the server drains.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -62,6 +65,25 @@ pub trait Routes: Send + Sync + 'static {
     fn is_stream(&self, path: &str) -> bool;
 }
 
+/// A message beyond the limit is refused by the transport, which says so in words and with a code of its own; clients
+/// know Go's.
+fn restate(response: http::Response<Body>) -> http::Response<Body> {
+    let headers = response.headers();
+    if headers.get(Status::GRPC_STATUS).is_some_and(|code| code == OUT_OF_RANGE)
+        && let Some(status) = Status::from_header_map(headers).and_then(|status| too_large(&status))
+    {
+        return status.into_http();
+    }
+    response
+}
+
+/// What clients are told instead, if a message was refused for its length.
+pub fn too_large(status: &Status) -> Option<Status> {
+    let lengths = status.message().strip_prefix("Error, decoded message length too large: found ")?;
+    let (found, limit) = lengths.strip_suffix(" bytes")?.split_once(" bytes, the limit is: ")?;
+    Some(Status::resource_exhausted(format!("grpc: received message larger than max ({found} vs. {limit})")))
+}
+
 /// To a request for a service that there is not.
 pub fn unknown(request: &http::Request<Incoming>) -> Reply {
     let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
@@ -70,10 +92,15 @@ pub fn unknown(request: &http::Request<Incoming>) -> Reply {
 }
 
 /// Serves until `drain` is cancelled and what was under way has ended.
-pub async fn serve(listeners: Vec<Listener>, routes: impl Routes, drain: CancellationToken) -> Result<()> {
+pub async fn serve(
+    listeners: Vec<Listener>,
+    routes: impl Routes,
+    traffic: Traffic,
+    drain: CancellationToken,
+) -> Result<()> {
     let (routes, open) = (Arc::new(routes), TaskTracker::new());
     for listener in listeners {
-        open.spawn(accept(listener, routes.clone(), open.clone(), drain.clone()));
+        open.spawn(accept(listener, routes.clone(), traffic.clone(), open.clone(), drain.clone()));
     }
     drain.cancelled().await;
     open.close();
@@ -86,6 +113,7 @@ pub async fn serve(listeners: Vec<Listener>, routes: impl Routes, drain: Cancell
 async fn accept(
     Listener { listener, tls }: Listener,
     routes: Arc<impl Routes>,
+    traffic: Traffic,
     open: TaskTracker,
     drain: CancellationToken,
 ) {
@@ -105,10 +133,10 @@ async fn accept(
             tracing::warn!(%peer, "rejected connection: there are too many");
             continue;
         };
-        let (acceptor, routes, drain) = (acceptor.clone(), routes.clone(), drain.clone());
+        let (acceptor, routes, traffic, drain) = (acceptor.clone(), routes.clone(), traffic.clone(), drain.clone());
         open.spawn(async move {
             let _place = place;
-            let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor));
+            let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor, traffic));
             let shaken = tokio::select! {
                 () = drain.cancelled() => return,
                 shaken = shaking => shaken,
@@ -139,10 +167,13 @@ async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl
         let reply = routes.route(request);
         async move {
             let _under_way = under_way;
-            reply.await
+            reply.await.map(restate)
         }
     });
-    let serving = http2::Builder::new(TokioExecutor::new())
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
+    builder
+        .http2()
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_concurrent_streams(MAX_STREAMS)
@@ -150,8 +181,8 @@ async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .serve_connection(TokioIo::new(io), service);
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    let serving = builder.serve_connection(TokioIo::new(io), service);
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
@@ -165,18 +196,18 @@ async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl
     }
 }
 
-async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<Connection> {
+async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>, traffic: Traffic) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     let company = Arc::<Company>::default();
     match acceptor {
         None => {
-            let io = Box::pin(Gather::new(Authority::new(stream), company.clone()));
+            let io = Box::pin(Gather::new(Authority::new(stream), company.clone(), traffic));
             Ok(Connection { io, name: None, company })
         }
         Some(acceptor) => {
             let stream = acceptor.accept(stream).await?;
             let name = stream.get_ref().1.peer_certificates().and_then(common_name);
-            Ok(Connection { io: Box::pin(Gather::new(stream, company.clone())), name, company })
+            Ok(Connection { io: Box::pin(Gather::new(stream, company.clone(), traffic)), name, company })
         }
     }
 }

@@ -117,7 +117,7 @@ impl Server {
             ["stats", "summary"] if read => metrics::summary(self).await,
             ["metrics", "resource"] if read => metrics::resource(self).await,
             ["healthz" | "livez" | "readyz" | "metrics", ..] if read => {
-                match self.health.respond(&path, request.uri().query().is_some_and(|q| q.contains("verbose"))) {
+                match self.health.respond(&path, request.uri().query().unwrap_or_default()) {
                     Some((status, kind, page)) => body::page(status, kind, page),
                     None => text(StatusCode::NOT_FOUND, "404 page not found\n"),
                 }

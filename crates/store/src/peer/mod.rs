@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use raft::prelude::Message;
+use raft::prelude::{Message, MessageType};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,7 @@ pub use hello::{Hello, REMOVED};
 pub use join::{Joiner, assert_new, join};
 pub use server::routes;
 
+use crate::metrics::Gauges;
 use crate::pb::etcdserverpb as pb;
 use crate::raft_node::{Input, Outbound, Outgoing};
 use link::Link;
@@ -48,6 +49,7 @@ pub struct Peers {
     gone: Mutex<BTreeSet<u64>>,
     /// Links run here, on the raft thread.
     runtime: tokio::runtime::Handle,
+    gauges: Arc<Gauges>,
     /// Cancelled when a peer says that this member was removed.
     pub removed: CancellationToken,
 }
@@ -58,6 +60,7 @@ impl Peers {
         connector: Connector,
         inputs: UnboundedSender<Input>,
         runtime: tokio::runtime::Handle,
+        gauges: Arc<Gauges>,
     ) -> Arc<Peers> {
         Arc::new(Peers {
             hello,
@@ -66,6 +69,7 @@ impl Peers {
             links: Mutex::default(),
             gone: Mutex::default(),
             runtime,
+            gauges,
             removed: CancellationToken::new(),
         })
     }
@@ -92,8 +96,12 @@ impl Outbound for Arc<Peers> {
         }
         let links = self.links.lock();
         for (to, messages) in by_peer {
+            let beats = messages.iter().any(|message| message.get_msg_type() == MessageType::MsgHeartbeat);
             let sent = links.get(&to).is_some_and(|link| link.send(messages));
             if !sent {
+                if beats {
+                    self.gauges.unsent_heartbeats.inc();
+                }
                 // The raft thread is the one that asks: its queue is there.
                 let _ = self.inputs.send(Input::Unreachable(to));
             }

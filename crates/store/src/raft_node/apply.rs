@@ -15,6 +15,9 @@ use crate::members;
 use crate::pb::kvraft::{Command, ConfChange, MemberChange, command::Op};
 use crate::state::{Applied, Outcome, State};
 
+/// etcd's measure for a slow one.
+const SLOW_APPLY_MS: u64 = 100;
+
 type Answers = Vec<(oneshot::Sender<Answer>, Answer)>;
 
 impl Core {
@@ -25,6 +28,7 @@ impl Core {
         let mut answers = Answers::with_capacity(entries.len());
         let mut transactions = Vec::new();
         let shared = self.shared.clone();
+        let began_ms = shared.lessor.now_ms();
         let mut state = shared.state.write();
         let mut told = state.kv.revision();
         for entry in entries {
@@ -39,6 +43,9 @@ impl Core {
         }
         self.unsaved = state.kv.changed();
         drop(state);
+        if shared.lessor.now_ms() - began_ms > SLOW_APPLY_MS {
+            shared.gauges.slow_applies.inc();
+        }
         self.node.advance_apply_to(last);
         self.node.mut_store().trim(last);
         shared.status.set_pending(self.pending.len());
@@ -138,6 +145,9 @@ impl Core {
         };
         let updates_member = matches!(attributed(&op), Some(Op::MemberUpdate(_)));
         let answer = state.apply(op);
+        if let Ok(outcome) = &answer {
+            self.shared.gauges.count_outcome(outcome);
+        }
         if updates_member {
             self.effects.members = Some(state.member_list());
         }

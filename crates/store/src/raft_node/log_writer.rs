@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::core::Input;
 use super::effects::Write;
-use crate::metrics::Durations;
+use crate::metrics::Gauges;
 
 /// A batch is not made larger than this by what waits behind it.
 const MAX_BATCH_BYTES: usize = 8 << 20;
@@ -22,7 +22,7 @@ pub struct LogWriter {
     pub wal: Wal,
     pub writes: Receiver<Write>,
     pub inputs: UnboundedSender<Input>,
-    pub syncs: Arc<Durations>,
+    pub gauges: Arc<Gauges>,
 }
 
 impl LogWriter {
@@ -82,7 +82,8 @@ impl LogWriter {
         let start = Instant::now();
         self.wal.append(records)?;
         let took = start.elapsed();
-        self.syncs.observe(took);
+        self.gauges.syncs.observe(took);
+        self.gauges.set_log_bytes(self.wal.appended_bytes());
         if took.as_millis() > SLOW_SYNC_MS {
             tracing::warn!(took_ms = took.as_millis(), records = records.len(), "slow fdatasync");
         }

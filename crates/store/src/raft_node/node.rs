@@ -66,8 +66,8 @@ pub fn start(
     let (deliveries, deliveries_rx) = unbounded_channel();
     tokio::spawn(deliver(deliveries_rx, shared.clone()));
     let node = Node { core, inputs, writes, jobs, deliveries, peers, failed, tick, next_tick, removed_at: None };
-    let syncs = shared.gauges.syncs.clone();
-    let writer = LogWriter { wal, writes: writes_rx, inputs: inputs_tx.clone(), syncs };
+    let gauges = shared.gauges.clone();
+    let writer = LogWriter { wal, writes: writes_rx, inputs: inputs_tx.clone(), gauges };
     let (checkpoint_inputs, gauges) = (inputs_tx.clone(), shared.gauges.clone());
     let others = vec![
         spawn("log", move || writer.run())?,

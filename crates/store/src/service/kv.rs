@@ -14,6 +14,10 @@ use crate::{convert, validate};
 
 const SERVICE: &str = "etcdserverpb.KV";
 
+/// What etcd puts around a request in its log and counts with it: a header with the request's number, and the tag and
+/// the length of a request as large as the limit.
+const ENVELOPE_BYTES: usize = 18;
+
 pub struct Kv(pub Context);
 
 impl Kv {
@@ -28,6 +32,7 @@ impl Kv {
             state.auth.guard(&asker).range(&r)?;
             state.kv.range(&convert::range(r)?).map_err(Refusal::from)?
         };
+        self.0.shared.gauges.operations.ranges.inc();
         let mut response = convert::range_response(&result);
         self.0.shared.complete(&mut response.header);
         Ok(response)
@@ -47,6 +52,10 @@ impl Kv {
 
     async fn delete_range(&self, r: Request<pb::DeleteRangeRequest>) -> Result<pb::DeleteRangeResponse, Status> {
         let (asker, r) = self.0.admit(r).await?;
+        self.delete_as(asker, r).await
+    }
+
+    pub async fn delete_as(&self, asker: Asker, r: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, Status> {
         validate::delete(&r)?;
         self.check_size(&r)?;
         let Outcome::DeleteRange(mut response) = self.0.propose(asker, Command::DeleteRange(r)).await? else {
@@ -58,6 +67,10 @@ impl Kv {
 
     async fn txn(&self, r: Request<pb::TxnRequest>) -> Result<pb::TxnResponse, Status> {
         let (asker, r) = self.0.admit(r).await?;
+        self.txn_as(asker, r).await
+    }
+
+    pub async fn txn_as(&self, asker: Asker, r: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
         validate::txn(&r, self.0.limits.max_txn_ops)?;
         let mut response = if reads_only(&r) {
             self.read_txn(&asker, r).await?
@@ -85,7 +98,9 @@ impl Kv {
         state.auth.guard(asker).txn(&r, state.kv.leases())?;
         let result = state.kv.read_txn(convert::txn(r)?)?;
         drop(state);
-        Ok(convert::txn_response(&result))
+        let response = convert::txn_response(&result);
+        self.0.shared.gauges.operations.count_txn(&response);
+        Ok(response)
     }
 
     async fn compact(&self, r: Request<pb::CompactionRequest>) -> Result<pb::CompactionResponse, Status> {
@@ -101,7 +116,7 @@ impl Kv {
     }
 
     fn check_size(&self, r: &impl Message) -> Result<(), Refusal> {
-        let fits = r.encoded_len() <= self.0.limits.max_request_bytes;
+        let fits = r.encoded_len() + ENVELOPE_BYTES <= self.0.limits.max_request_bytes;
         if fits { Ok(()) } else { Err(Refusal::RequestTooLarge) }
     }
 }

@@ -10,10 +10,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Context;
 use super::access::Credentials;
+use crate::auth::Asker;
 use crate::error::Refusal;
 use crate::lessor::KeptAlive;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op as Command;
+use crate::server;
 use crate::shared::Shared;
 use crate::state::Outcome;
 
@@ -32,19 +34,8 @@ type KeepAlives = Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, S
 
 impl Lease {
     async fn grant(&self, r: Request<pb::LeaseGrantRequest>) -> Result<pb::LeaseGrantResponse, Status> {
-        let (asker, mut r) = self.0.admit(r).await?;
-        self.0.check_space(0).await?;
-        while r.id == 0 {
-            let id: i64 = rand::random::<i64>() & i64::MAX;
-            if self.0.shared.state.read().kv.leases().get(id).is_none() {
-                r.id = id;
-            }
-        }
-        let Outcome::LeaseGrant(mut response) = self.0.propose(asker, Command::LeaseGrant(r)).await? else {
-            unreachable!("a grant answers a grant")
-        };
-        self.0.shared.complete(&mut response.header);
-        Ok(response)
+        let (asker, r) = self.0.admit(r).await?;
+        Ok(self.0.grant(asker, r).await?)
     }
 
     async fn revoke(&self, r: Request<pb::LeaseRevokeRequest>) -> Result<pb::LeaseRevokeResponse, Status> {
@@ -101,6 +92,24 @@ impl Lease {
     }
 }
 
+impl Context {
+    /// One without an id is given one.
+    pub async fn grant(&self, asker: Asker, mut r: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Refusal> {
+        self.check_space(0).await?;
+        while r.id == 0 {
+            let id: i64 = rand::random::<i64>() & i64::MAX;
+            if self.shared.state.read().kv.leases().get(id).is_none() {
+                r.id = id;
+            }
+        }
+        let Outcome::LeaseGrant(mut response) = self.propose(asker, Command::LeaseGrant(r)).await? else {
+            unreachable!("a grant answers a grant")
+        };
+        self.shared.complete(&mut response.header);
+        Ok(response)
+    }
+}
+
 /// A lease that is gone is answered with no TTL, not with an error: the stream serves others.
 async fn renew(context: &Context, credentials: &Credentials, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
     let asker = context.identify(credentials).await?;
@@ -132,12 +141,18 @@ async fn renew_at_leader(context: &Context, id: i64) -> Result<i64, Status> {
 /// Renews a lease at this member, which leads; 0 if there is no such lease. One that is past its deadline is not
 /// renewed but waited for.
 pub async fn keep_alive(context: &Context, id: i64) -> Result<i64, Refusal> {
-    if let Some(renewed) = renew_if_sure(&context.shared, id) {
-        return renewed;
+    let ttl = match renew_if_sure(&context.shared, id) {
+        Some(renewed) => renewed?,
+        None => {
+            // Another may lead by now, without this member knowing, and have ended the lease.
+            context.node.read_index().await?;
+            renew_here(&context.shared, id)?
+        }
+    };
+    if ttl > 0 {
+        context.shared.gauges.leases.renewed.inc();
     }
-    // Another may lead by now, without this member knowing, and have ended the lease.
-    context.node.read_index().await?;
-    renew_here(&context.shared, id)
+    Ok(ttl)
 }
 
 /// Renews a lease without asking anyone, while nobody can have been told that it has ended.
@@ -191,7 +206,8 @@ impl pb::lease_server::Lease for Lease {
             let stream = stream.clone();
             async move {
                 let (context, credentials) = &*stream;
-                renew(context, credentials, r?.id).await
+                let r = r.map_err(|status| server::too_large(&status).unwrap_or(status))?;
+                renew(context, credentials, r.id).await
             }
         });
         let stream: KeepAlives = Box::pin(renewed.take_until(drain.cancelled_owned()));

@@ -3,10 +3,13 @@
 mod access;
 mod auth;
 mod cluster;
+mod election;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod snapshot_stream;
+mod turns;
 mod watch;
 
 pub use cluster::promote;
@@ -17,9 +20,14 @@ pub use lease::{renew_here, renew_if_sure};
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::health::Health;
+use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::{Response, Status};
+use tonic_health::pb::health_server::{self, HealthServer};
+use tonic_health::server::{HealthReporter, HealthService};
 use tower::Service as _;
 
 use crate::auth::Asker;
@@ -33,6 +41,8 @@ use crate::pb::etcdserverpb::lease_server::{self, LeaseServer};
 use crate::pb::etcdserverpb::maintenance_server::{self, MaintenanceServer};
 use crate::pb::etcdserverpb::watch_server::{self, WatchServer};
 use crate::pb::kvraft::command::Op;
+use crate::pb::v3electionpb::election_server::{self, ElectionServer};
+use crate::pb::v3lockpb::lock_server::{self, LockServer};
 use crate::peer::{PeerClient, Peers};
 use crate::raft_node::{Answer, Handle};
 use crate::server::{self, Reply, Routes};
@@ -71,6 +81,8 @@ pub struct Context {
     /// Cancelled when the server drains: streams end.
     pub drain: CancellationToken,
     pub peers: Arc<Peers>,
+    /// What is served beside gRPC.
+    pub pages: Health,
 }
 
 impl Context {
@@ -93,12 +105,16 @@ impl Context {
     /// Puts a command through the log, to be applied if the asker may do what it does.
     async fn propose(&self, asker: Asker, op: Op) -> Answer {
         self.check_voter()?;
-        self.node.propose(asker.sign(op)).await
+        let answer = self.node.propose(asker.sign(op)).await;
+        self.shared.gauges.count_proposal(&answer);
+        answer
     }
 
     async fn read_index(&self) -> Result<(), Refusal> {
         self.check_voter()?;
-        self.node.read_index().await
+        let read = self.node.read_index().await;
+        self.shared.gauges.count_read(read);
+        read
     }
 
     /// The leader, when it is another member.
@@ -141,6 +157,10 @@ struct Port {
     auth: AuthServer<auth::Auth>,
     cluster: ClusterServer<cluster::Cluster>,
     maintenance: MaintenanceServer<maintenance::Maintenance>,
+    lock: LockServer<lock::Lock>,
+    election: ElectionServer<election::Election>,
+    health: HealthServer<HealthService>,
+    pages: Health,
 }
 
 impl Routes for Port {
@@ -153,13 +173,23 @@ impl Routes for Port {
             auth_server::SERVICE_NAME => self.auth.clone().call(request),
             cluster_server::SERVICE_NAME => self.cluster.clone().call(request),
             maintenance_server::SERVICE_NAME => self.maintenance.clone().call(request),
-            _ => server::unknown(&request),
+            lock_server::SERVICE_NAME => self.lock.clone().call(request),
+            election_server::SERVICE_NAME => self.election.clone().call(request),
+            health_server::SERVICE_NAME => self.health.clone().call(request),
+            _ if is_grpc(&request) => server::unknown(&request),
+            // Whoever may connect may know.
+            _ => Box::pin(std::future::ready(Ok(self.pages.handle(&request, true).map(Body::new)))),
         }
     }
 
     fn is_stream(&self, path: &str) -> bool {
-        ["Watch", "LeaseKeepAlive", "Snapshot"].contains(&path.rsplit('/').next().unwrap_or_default())
+        ["Watch", "LeaseKeepAlive", "Snapshot", "Observe"].contains(&path.rsplit('/').next().unwrap_or_default())
     }
+}
+
+fn is_grpc(request: &http::Request<Incoming>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// What the client port answers. Requests a little over the limit are read, so that they are refused with etcd's words
@@ -168,10 +198,15 @@ pub fn routes(context: &Context) -> impl Routes + use<> {
     let max = context.limits.max_request_bytes + GRPC_OVERHEAD_BYTES;
     Port {
         kv: KvServer::new(kv::Kv(context.clone())).max_decoding_message_size(max),
-        watch: WatchServer::new(watch::Watch(context.clone())),
-        lease: LeaseServer::new(lease::Lease(context.clone())),
-        auth: AuthServer::new(auth::Auth(context.clone())),
-        cluster: ClusterServer::new(cluster::Cluster(context.clone())),
-        maintenance: MaintenanceServer::new(maintenance::Maintenance(context.clone())),
+        watch: WatchServer::new(watch::Watch(context.clone())).max_decoding_message_size(max),
+        lease: LeaseServer::new(lease::Lease(context.clone())).max_decoding_message_size(max),
+        auth: AuthServer::new(auth::Auth(context.clone())).max_decoding_message_size(max),
+        cluster: ClusterServer::new(cluster::Cluster(context.clone())).max_decoding_message_size(max),
+        maintenance: MaintenanceServer::new(maintenance::Maintenance(context.clone())).max_decoding_message_size(max),
+        lock: LockServer::new(lock::Lock(context.clone())).max_decoding_message_size(max),
+        election: ElectionServer::new(election::Election(context.clone())).max_decoding_message_size(max),
+        // A member opens its port when it serves.
+        health: HealthServer::new(HealthService::from_health_reporter(HealthReporter::new())),
+        pages: context.pages.clone(),
     }
 }

@@ -26,6 +26,7 @@ use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
 use crate::pb::mvccpb;
+use crate::server;
 
 const SERVICE: &str = "etcdserverpb.Watch";
 /// Responses a stream may hold that the client has not read.
@@ -139,7 +140,12 @@ impl Task {
             tokio::select! {
                 request = requests.message() => match request {
                     Ok(Some(request)) => self.request(request).await,
-                    Ok(None) | Err(_) => return,
+                    Ok(None) => return,
+                    Err(status) => {
+                        // Whoever is still there is told.
+                        let status = server::too_large(&status).unwrap_or(status);
+                        return self.responses.send(Err(status)).await;
+                    }
                 },
                 () = stream.marked() => {
                     self.read_marked().await;

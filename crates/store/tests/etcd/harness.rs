@@ -218,6 +218,18 @@ impl Server {
         connected.await.expect("a valid endpoint")
     }
 
+    /// For services that etcd-client does not know.
+    pub async fn channel(&self) -> tonic::transport::Channel {
+        use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+        let pem = |name: &str| std::fs::read(self.path(name)).expect("written at the start");
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(pem("ca.crt")))
+            .identity(Identity::from_pem(pem("tls.crt"), pem("tls.key")))
+            .domain_name("localhost");
+        let endpoint = Endpoint::from_shared(self.endpoint()).expect("a URL");
+        endpoint.tls_config(tls).expect("valid").connect().await.expect("served")
+    }
+
     fn endpoint(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }

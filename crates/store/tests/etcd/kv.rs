@@ -137,3 +137,19 @@ async fn the_quota_raises_an_alarm_until_space_is_made() {
     client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, None).await.expect("disarmed");
     put(client).await.expect("there is room again");
 }
+
+/// The limit is for what etcd would log; beyond the transport's own limit Go's words are used.
+#[tokio::test]
+async fn a_request_beyond_the_limits_is_refused_in_etcds_words() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let mut put = async |bytes: usize| client.put("k", vec![0; bytes], None).await;
+    // A key of one byte, and what describes the fields.
+    const AROUND: usize = 3 + 4 + 18;
+    put((1536 << 10) - AROUND).await.expect("just fits");
+    let refused = refusal(put((1536 << 10) - AROUND + 1).await);
+    assert_eq!(refused, (INVALID_ARGUMENT, "etcdserver: request is too large".to_owned()));
+    let refused = refusal(put(2 << 20).await);
+    let words = "grpc: received message larger than max (2097160 vs. 2097152)";
+    assert_eq!(refused, (8, words.to_owned()));
+}

@@ -5,6 +5,7 @@ mod auth;
 mod auth_cluster;
 mod auth_etcdctl;
 mod cluster;
+mod concurrency;
 mod crash;
 mod etcdctl;
 #[cfg(feature = "failpoints")]

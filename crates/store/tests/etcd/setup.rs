@@ -53,9 +53,17 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
     old.put("key", "", None).await.expect("an open connection stays");
 }
 
-fn get(port: u16, path: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the side port is open");
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
     stream.set_read_timeout(Some(DEADLINE)).expect("a valid timeout");
+    stream
+}
+
+fn get(port: u16, path: &str) -> String {
+    get_through(connect(port), path)
+}
+
+fn get_through(mut stream: impl Read + Write, path: &str) -> String {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("writable");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("readable");
@@ -79,6 +87,54 @@ async fn the_side_port_tells_health_and_metrics() {
         r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+}
+
+/// A client's TLS connection, as curl would open it.
+fn connect_tls(server: &Server) -> impl Read + Write {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let certificate = |name: &str| CertificateDer::from_pem_file(server.path(name)).expect("written at the start");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate("ca.crt")).expect("an authority");
+    let key = PrivateKeyDer::from_pem_file(server.path("tls.key")).expect("written at the start");
+    let mut config = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks them")
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate("tls.crt")], key)
+        .expect("a pair");
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let name = "localhost".try_into().expect("a name");
+    let client = rustls::ClientConnection::new(config.into(), name).expect("valid");
+    rustls::StreamOwned::new(client, connect(server.port))
+}
+
+#[tokio::test]
+async fn the_client_port_tells_the_same_by_http1() {
+    let server = Server::start(&[]);
+    server.client().await.put("key", "value", None).await.expect("a plain put");
+    let check = |path: &str, code: &str, words: &str| {
+        let answer = get_through(connect_tls(&server), path);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")) && answer.contains(words), "{path}: {answer}");
+    };
+    check("/health?serializable=true&exclude=NOSPACE", "200", r#"{"health":"true","reason":""}"#);
+    check("/version", "200", r#""etcdserver":"3."#);
+    check("/elsewhere", "404", "404 page not found");
+    for line in [
+        "etcd_server_is_learner 0",
+        "etcd_server_health_success 1",
+        "etcd_mvcc_put_total 1",
+        "etcd_server_proposals_failed_total 0",
+        "etcd_cluster_version{cluster_version=\"3.",
+        "etcd_server_id{server_id=\"",
+    ] {
+        check("/metrics", "200", line);
+    }
+    let metrics = get_through(connect_tls(&server), "/metrics");
+    for counts in ["etcd_network_client_grpc_received_bytes_total", "etcd_disk_wal_write_bytes_total"] {
+        let line = metrics.lines().find(|line| line.starts_with(counts)).expect("told");
+        assert!(line.rsplit(' ').next().expect("a value").parse::<u64>().expect("a number") > 0, "{line}");
     }
 }
 

@@ -1,0 +1,76 @@
+//! What is served beside gRPC, on the client port and on that for metrics: health, metrics, the version.
+
+use std::sync::Arc;
+
+use daemon::health::Health;
+use http::StatusCode;
+
+use crate::config::{CLUSTER_VERSION, ETCD_VERSION};
+use crate::metrics;
+use crate::pb::etcdserverpb::AlarmType;
+use crate::shared::Shared;
+
+const JSON: &str = "application/json";
+
+pub fn pages(shared: &Arc<Shared>, quota_bytes: u64) -> Health {
+    let health = Health::new();
+    let alive = shared.clone();
+    health.live("raft", move || if alive.status.failed() { Err("the node failed".into()) } else { Ok(()) });
+    let ready = shared.clone();
+    health.ready("linearizable_read", move || unhealthy(&ready, "").map_or(Ok(()), |why| Err(why.into())));
+    let asked = shared.clone();
+    health.status_page("/health", move |query| {
+        let why = unhealthy(&asked, query);
+        let (code, count) = match why {
+            Some(_) => (StatusCode::SERVICE_UNAVAILABLE, &asked.gauges.health_failures),
+            None => (StatusCode::OK, &asked.gauges.health_successes),
+        };
+        count.inc();
+        let body = serde_json::json!({ "health": why.is_none().to_string(), "reason": why.unwrap_or_default() });
+        (code, JSON, body.to_string())
+    });
+    health.page("/version", || {
+        let version = serde_json::json!({ "etcdserver": ETCD_VERSION, "etcdcluster": CLUSTER_VERSION });
+        (JSON, version.to_string())
+    });
+    health.metrics().register(|registry| metrics::register(registry, shared.clone(), quota_bytes));
+    health
+}
+
+/// Why a member is not well. The query may ask to leave alarms out of it, as `exclude=NOSPACE`, and whether there is a
+/// leader, as `serializable=true`.
+fn unhealthy(shared: &Shared, query: &str) -> Option<&'static str> {
+    let asked = |pair: (&str, &str)| url::form_urlencoded::parse(query.as_bytes()).any(|(k, v)| (&*k, &*v) == pair);
+    if shared.status.failed() {
+        return Some("RAFT FAILED");
+    }
+    if shared.status.leader() == 0 && !asked(("serializable", "true")) {
+        return Some("RAFT NO LEADER");
+    }
+    let state = shared.state.read();
+    let alarms = [(AlarmType::Nospace, "ALARM NOSPACE"), (AlarmType::Corrupt, "ALARM CORRUPT")];
+    let excluded = |alarm: AlarmType| asked(("exclude", alarm.as_str_name()));
+    alarms.into_iter().find_map(|(alarm, why)| (state.is_raised(alarm) && !excluded(alarm)).then_some(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::Gate;
+    use crate::state::State;
+    use crate::token;
+
+    #[test]
+    fn health_leaves_out_what_it_is_asked_to() {
+        let tokens = token::Config::parse("simple", std::time::Duration::from_secs(1)).expect("etcd's default");
+        let shared = Shared::new(1, State::default(), Gate::new(tokens, 4));
+        shared.state.write().alarms.insert((1, AlarmType::Nospace.into()));
+        let check = |query: &str, expected: Option<&str>| assert_eq!(unhealthy(&shared, query), expected, "{query}");
+        check("", Some("RAFT NO LEADER"));
+        check("exclude=NOSPACE", Some("RAFT NO LEADER"));
+        check("serializable=false&exclude=NOSPACE", Some("RAFT NO LEADER"));
+        check("serializable=true", Some("ALARM NOSPACE"));
+        check("serializable=true&exclude=CORRUPT", Some("ALARM NOSPACE"));
+        check("serializable=true&exclude=CORRUPT&exclude=NOSPACE", None);
+    }
+}
