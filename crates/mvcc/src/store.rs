@@ -158,12 +158,12 @@ impl Store {
     }
 
     pub(crate) fn check_put(&self, put: &Put) -> Result<(), Error> {
+        if put.lease != 0 && self.leases.get(put.lease).is_none() {
+            return Err(Error::LeaseNotFound);
+        }
         let keeps = put.ignore_value || put.ignore_lease;
         if keeps && self.current_key(&put.key).is_none() {
             return Err(Error::KeyNotFound);
-        }
-        if put.lease != 0 && self.leases.get(put.lease).is_none() {
-            return Err(Error::LeaseNotFound);
         }
         Ok(())
     }

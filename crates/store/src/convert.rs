@@ -162,18 +162,23 @@ fn op(op: pb::RequestOp) -> Result<Op, Refusal> {
 }
 
 pub fn txn_response(result: &mvcc::TxnResult) -> pb::TxnResponse {
+    pb::TxnResponse { header: revision_header(result.revision), ..nested_response(result) }
+}
+
+/// As etcd leaves it: without a revision.
+fn nested_response(result: &mvcc::TxnResult) -> pb::TxnResponse {
     use pb::response_op::Response;
     let response = |result: &OpResult| {
         let response = match result {
             OpResult::Range(r) => Response::ResponseRange(range_response(r)),
             OpResult::Put(r) => Response::ResponsePut(put_response(r)),
             OpResult::Delete(r) => Response::ResponseDeleteRange(delete_response(r)),
-            OpResult::Txn(r) => Response::ResponseTxn(txn_response(r)),
+            OpResult::Txn(r) => Response::ResponseTxn(nested_response(r)),
         };
         pb::ResponseOp { response: Some(response) }
     };
     pb::TxnResponse {
-        header: revision_header(result.revision),
+        header: revision_header(0),
         succeeded: result.succeeded,
         responses: result.results.iter().map(response).collect(),
     }

@@ -163,7 +163,10 @@ impl State {
     }
 
     fn compact(&mut self, r: &pb::CompactionRequest) -> Result<Outcome, Refusal> {
-        self.kv.compact(r.revision)?;
+        // Nothing lies before the first revision; to compact there is to compact nothing.
+        if r.revision != 0 || self.kv.compacted() != 0 {
+            self.kv.compact(r.revision)?;
+        }
         Ok(Outcome::Compaction(pb::CompactionResponse { header: self.header() }))
     }
 

@@ -9,8 +9,8 @@ use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::request_op::Request;
 
-/// Nesting deeper than this is refused before it can exhaust a stack.
-const MAX_TXN_DEPTH: usize = 32;
+/// Nesting deeper than this is refused: decoding goes a hundred messages deep, and the log puts some more around it.
+const MAX_TXN_DEPTH: usize = 44;
 
 pub fn range(r: &pb::RangeRequest) -> Result<(), Refusal> {
     if r.key.is_empty() {
@@ -117,7 +117,10 @@ fn nested(all: &mut Written, success: Written, failure: Written) -> Result<(), R
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
+    use crate::pb::kvraft::{Command, command::Op};
 
     fn put_op(key: &'static str) -> pb::RequestOp {
         let key = Bytes::from(key);
@@ -159,5 +162,21 @@ mod tests {
         let two = || vec![put_op("c"), put_op("d")];
         check(vec![put_op("a"), txn_op(two(), vec![])], Err(Refusal::TooManyOps));
         check(vec![txn_op(two(), vec![])], Ok(()));
+    }
+
+    /// What is let in can be read back from the log.
+    #[test]
+    fn the_deepest_transaction_is_decoded_as_an_entry() {
+        let nested = |depth: usize| {
+            let op = (1..depth).fold(put_op("a"), |op, _| txn_op(vec![op], vec![]));
+            pb::TxnRequest { success: vec![op], ..Default::default() }
+        };
+        assert_eq!(txn(&nested(MAX_TXN_DEPTH + 1), 1_000), Err(Refusal::TooManyOps));
+        let deepest = nested(MAX_TXN_DEPTH);
+        assert_eq!(txn(&deepest, 1_000), Ok(()));
+        let caller = crate::auth::Caller { user: "ann".to_owned(), revision: 1 };
+        let op = crate::auth::Asker::User(caller).sign(Op::Txn(deepest));
+        let command = Command { op: Some(op) };
+        assert_eq!(Command::decode(&command.encode_to_vec()[..]), Ok(command));
     }
 }

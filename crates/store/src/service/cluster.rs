@@ -120,9 +120,20 @@ fn listed(outcome: Outcome) -> Members {
     }
 }
 
+/// Of a scheme, a host and a port.
+fn is_peer_url(url: &str) -> bool {
+    let parsed = Url::parse(url);
+    parsed.is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host() && u.path() == "/") && has_port(url)
+}
+
+/// Said in so many words: a parsed URL knows its scheme's own port as well.
+fn has_port(url: &str) -> bool {
+    let port = url.trim_end_matches('/').rsplit_once(':').map_or("", |(_, port)| port);
+    port.parse::<u16>().is_ok()
+}
+
 fn peer_urls(urls: &[String]) -> Result<Vec<String>, Refusal> {
-    let good = |url: &String| Url::parse(url).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
-    if urls.is_empty() || !urls.iter().all(good) {
+    if urls.is_empty() || !urls.iter().all(|url| is_peer_url(url)) {
         return Err(Refusal::BadMemberUrls);
     }
     let mut urls: Vec<String> = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
@@ -164,5 +175,24 @@ impl pb::cluster_server::Cluster for Cluster {
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
         let answer = self.promote(r).await;
         self.0.answer(SERVICE, "MemberPromote", answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_found_by_scheme_host_and_port() {
+        let check = |url: &str, good: bool| assert_eq!(peer_urls(&[url.to_owned()]).is_ok(), good, "{url}");
+        for url in ["http://a:2380", "https://10.0.0.1:443", "http://[::1]:80/"] {
+            check(url, true);
+        }
+        for url in
+            ["http://a", "http://[::1]", "http://a:2380/path", "ftp://a:1", "unix://a:1", "a:2380", "http://:1", ""]
+        {
+            check(url, false);
+        }
+        assert_eq!(peer_urls(&[]), Err(Refusal::BadMemberUrls));
     }
 }

@@ -61,6 +61,11 @@ async fn a_transaction_is_a_compare_and_swap() {
         panic!("the failure branch reads");
     };
     assert_eq!((current.kvs()[0].value(), current.kvs()[0].mod_revision()), (&b"first"[..], revision));
+    let nested = client.txn(Txn::new().and_then([TxnOp::txn(cas(0, "nested"))])).await.expect("valid");
+    let etcd_client::TxnOpResponse::Txn(inner) = &nested.op_responses()[0] else {
+        panic!("a transaction answers a transaction");
+    };
+    assert_eq!((inner.succeeded(), inner.header().expect("always").revision()), (false, 0));
     assert!(client.txn(cas(revision, "third")).await.expect("valid").succeeded());
 
     // Writers that race for the same revision: exactly one wins each round.
@@ -83,6 +88,7 @@ async fn refusals_have_etcds_codes_and_words() {
     for n in 0..3 {
         client.put("key", n.to_string(), None).await.expect("a plain put");
     }
+    client.compact(0, None).await.expect("before the first revision there is nothing");
     client.compact(3, None).await.expect("a past revision");
     let at = |revision| Some(GetOptions::new().with_revision(revision));
     let put = |key: &str| TxnOp::put(key, "", None);
@@ -102,6 +108,8 @@ async fn refusals_have_etcds_codes_and_words() {
     check(refusal(client.put("key", "", lease).await), NOT_FOUND, "requested lease not found");
     let keep = Some(PutOptions::new().with_ignore_value());
     check(refusal(client.put("none", "", keep.clone()).await), INVALID_ARGUMENT, "key not found");
+    let neither = keep.clone().map(|keep| keep.with_lease(77));
+    check(refusal(client.put("none", "", neither).await), NOT_FOUND, "requested lease not found");
     check(refusal(client.put("key", "x", keep).await), INVALID_ARGUMENT, "value is provided");
     let twice = txn(vec![put("a"), put("a")]);
     check(refusal(client.txn(twice).await), INVALID_ARGUMENT, "duplicate key given in txn request");
