@@ -22,7 +22,7 @@ pub struct Hello {
     pub from: u64,
 }
 
-fn clock_ms() -> u64 {
+pub fn clock_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::client::PeerClient;
 use super::connect::Connector;
-use super::hello::Hello;
+use super::hello::{Hello, clock_ms};
 use crate::pb::kvraft::MembersResponse;
 
 /// What a joining member knows from its flags.
@@ -29,6 +29,7 @@ pub async fn join(connector: &Connector, joiner: &Joiner<'_>) -> Result<MembersR
         let nobody = Hello { cluster_id: 0, from: 0 };
         match PeerClient::new(connector.channel(urls), nobody, 0).members().await {
             Ok(found) => {
+                check_clock(clock_ms(), &found)?;
                 check(joiner, &found)?;
                 return Ok(found);
             }
@@ -38,6 +39,8 @@ pub async fn join(connector: &Connector, joiner: &Joiner<'_>) -> Result<MembersR
     bail!("cannot fetch the cluster's members from any peer: {}", failures.join("; "))
 }
 
+/// Clocks that somebody looks after are not nearly as far apart.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(10);
 /// How long one who founds a cluster looks for it to be there already.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -47,9 +50,22 @@ pub async fn assert_new(connector: &Connector, joiner: &Joiner<'_>) -> Result<()
     let asked = others.map(|(_, urls)| async {
         let nobody = Hello { cluster_id: 0, from: 0 };
         let mut peer = PeerClient::new(connector.channel(urls), nobody, 0);
-        timeout(LOOK, peer.members()).await.ok()?.ok()
+        let found = timeout(LOOK, peer.members()).await.ok()?.ok()?;
+        Some(check_clock(clock_ms(), &found).and_then(|()| assert_not_begun(joiner, &found)))
     });
-    join_all(asked).await.iter().flatten().try_for_each(|found| assert_not_begun(joiner, found))
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// Members work with clocks that differ, and only say so. One that is about to become a member is stopped: leases,
+/// tokens and certificates would run out at other times than people see there.
+fn check_clock(now_ms: u64, found: &MembersResponse) -> Result<()> {
+    let apart = Duration::from_millis(found.clock_ms.abs_diff(now_ms));
+    ensure!(
+        found.clock_ms == 0 || apart <= MAX_CLOCK_SKEW,
+        "clock mismatch: this machine's clock and that of a member are {} s apart: synchronize them, and start again",
+        apart.as_secs()
+    );
+    Ok(())
 }
 
 /// A member tells its name once it has begun.
@@ -94,12 +110,26 @@ mod tests {
     fn a_member_that_has_begun_does_not_begin_again() {
         let check = |name: &str, url: &str, may: bool| {
             let member = Member { id: 7, name: name.to_owned(), peer_ur_ls: vec![url.to_owned()], ..Member::default() };
-            let found = MembersResponse { cluster_id: 1, members: vec![member] };
+            let found = MembersResponse { cluster_id: 1, members: vec![member], clock_ms: 0 };
             let joiner = Joiner { name: "m0", own_urls: &["http://a:2380".to_owned()], initial_cluster: &[] };
             assert_eq!(assert_not_begun(&joiner, &found).is_ok(), may, "{name:?} at {url}");
         };
         check("m0", "http://a:2380", false);
         check("", "http://a:2380", true);
         check("m1", "http://b:2380", true);
+    }
+
+    #[test]
+    fn whoever_becomes_a_member_has_the_time_of_the_others() {
+        let check = |clock_ms: u64, may: bool| {
+            let found = MembersResponse { clock_ms, ..MembersResponse::default() };
+            assert_eq!(check_clock(1_000_000, &found).is_ok(), may, "{clock_ms}");
+        };
+        for clock_ms in [0, 990_000, 1_000_000, 1_010_000] {
+            check(clock_ms, true);
+        }
+        for clock_ms in [1, 989_999, 1_010_001, u64::MAX] {
+            check(clock_ms, false);
+        }
     }
 }

@@ -9,7 +9,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service as _;
 
-use super::hello::{Hello, REMOVED};
+use super::hello::{Hello, REMOVED, clock_ms};
 use super::link::MAX_BATCH_BYTES;
 use super::{snapshots, wire};
 use crate::auth::Asker;
@@ -100,7 +100,7 @@ impl Peer for Service {
     async fn members(&self, _: Request<Empty>) -> Result<Response<MembersResponse>, Status> {
         let state = self.shared.state.read();
         let members = state.member_list();
-        Ok(Response::new(MembersResponse { cluster_id: self.shared.cluster_id, members }))
+        Ok(Response::new(MembersResponse { cluster_id: self.shared.cluster_id, members, clock_ms: clock_ms() }))
     }
 
     async fn renew(&self, r: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
@@ -122,6 +122,6 @@ impl Peer for Service {
         self.leads()?;
         // The member that was asked has looked at who asks.
         let members = promote(&self.context, Asker::Member, r.get_ref().id).await?;
-        Ok(Response::new(MembersResponse { cluster_id: self.shared.cluster_id, members }))
+        Ok(Response::new(MembersResponse { cluster_id: self.shared.cluster_id, members, clock_ms: clock_ms() }))
     }
 }
