@@ -145,7 +145,8 @@ fn compare(c: pb::Compare) -> Compare {
 pub fn txn(r: pb::TxnRequest) -> Result<Txn, Refusal> {
     let ops = |ops: Vec<pb::RequestOp>| ops.into_iter().map(op).collect::<Result<Vec<_>, _>>();
     Ok(Txn {
-        compare: r.compare.into_iter().map(compare).collect(),
+        // What etcd does not know how to compare holds for it.
+        compare: r.compare.into_iter().filter(|c| CompareResult::try_from(c.result).is_ok()).map(compare).collect(),
         success: ops(r.success)?,
         failure: ops(r.failure)?,
     })

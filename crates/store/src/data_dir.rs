@@ -4,11 +4,15 @@
 //! <data-dir>/member/lock
 //! <data-dir>/member/wal/          the log, the authority
 //! <data-dir>/member/checkpoint/   the state as of some entry of it
+//! <data-dir>/member/founding      while both are made; what is there without the other then is of no account
 //! ```
+//!
+//! Neither is made anew without the other: whatever is missing held what clients were promised.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -21,7 +25,7 @@ use crate::members;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::{Bootstrap, MembersResponse};
 use crate::snapshot;
-use crate::state::{Applied, FOUNDED, State};
+use crate::state::{Applied, State};
 
 pub struct Opened {
     /// Held while the process lives.
@@ -45,26 +49,40 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
     create(&member)?;
     let lock = lock(&member)?;
     let wal_dir = member.join("wal");
+    refuse_etcds(&member)?;
     let mut checkpoint = Redb::open(&member.join("checkpoint"))?;
     let saved = checkpoint.load()?;
+    let founding = Founding(member.join("founding"));
     if !Wal::exists(&wal_dir)? {
-        // What an interrupted founding leaves is a checkpoint of nothing.
-        let begun = saved.is_some_and(|state| state.applied.index > FOUNDED.index);
         ensure!(
-            !begun,
-            "{} holds a checkpoint but no log: restore the data directory from a snapshot",
+            saved.is_none() || founding.is_under_way()?,
+            "{} holds a checkpoint but no log, which had what was written since: restore the data directory from a \
+             snapshot, or remove the member and add it again",
             member.display()
         );
+        founding.begin()?;
         let beginning = match found().await? {
             Some(found) => joined(config, found)?,
             None => founded(config),
         };
-        return begin(config, &wal_dir, lock, Box::new(checkpoint), beginning);
+        let opened = begin(config, &wal_dir, lock, Box::new(checkpoint), beginning)?;
+        founding.end()?;
+        return Ok(opened);
     }
+    // It was interrupted at its very end.
+    founding.end()?;
     let applied = saved.as_ref().map_or(Applied::default(), |state| state.applied);
     let (mut wal, recovered) = Wal::open(&wal_dir, applied.index, Options::default())?;
     if wal.last_index() < applied.index {
-        // A snapshot's checkpoint was written, and the log not begun anew behind it yet.
+        // Else a snapshot's checkpoint was written, and the log not begun anew behind it yet.
+        ensure!(
+            checkpoint.is_installed()?,
+            "the log in {} is damaged: it ends at entry {}, the checkpoint has entry {}: restore the data directory from \
+             a snapshot, or remove the member and add it again",
+            wal_dir.display(),
+            wal.last_index(),
+            applied.index
+        );
         wal.jump(applied.into())?;
     }
     let Bootstrap { cluster_id, member_id, members } =
@@ -161,6 +179,43 @@ fn lock(member: &Path) -> Result<File> {
         }
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
+}
+
+/// Marks that log and checkpoint are being made.
+struct Founding(PathBuf);
+
+impl Founding {
+    fn is_under_way(&self) -> Result<bool> {
+        self.0.try_exists().with_context(|| format!("cannot look for {}", self.0.display()))
+    }
+
+    fn begin(&self) -> Result<()> {
+        File::create(&self.0).with_context(|| format!("cannot create {}", self.0.display()))?;
+        sync_dir(self.0.parent().expect("it lies in the data directory"))
+    }
+
+    /// A mark that comes back after a power cut does no harm: both are there.
+    fn end(&self) -> Result<()> {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.0.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// etcd keeps its data in the same place, in other files: beside them an empty cluster would be founded.
+fn refuse_etcds(member: &Path) -> Result<()> {
+    let snap = member.join("snap");
+    let there = snap.try_exists().with_context(|| format!("cannot look for {}", snap.display()))?;
+    ensure!(
+        !there,
+        "{} holds the data of etcd, which has a format of its own: name another --data-dir, and copy the keys with \
+         `etcdctl make-mirror` while both run",
+        member.display()
+    );
+    Ok(())
 }
 
 fn sync_dir(dir: &Path) -> Result<()> {

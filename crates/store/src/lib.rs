@@ -31,6 +31,7 @@ mod error;
 mod gate;
 mod gather;
 mod hub;
+mod leader_watch;
 mod lessor;
 mod members;
 mod metrics;

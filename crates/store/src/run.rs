@@ -21,7 +21,7 @@ use crate::raft_node::{self, Handle, Outbound as _, RaftThread};
 use crate::server::{self, Listener};
 use crate::service::{self, Context};
 use crate::shared::Shared;
-use crate::{compactor, data_dir, lessor, side};
+use crate::{compactor, data_dir, leader_watch, lessor, side};
 
 /// Between two tries to find the cluster's quorum.
 const PUBLISH_RETRY: Duration = Duration::from_millis(200);
@@ -115,6 +115,8 @@ async fn serve(
     let (shared, node) = (context.shared.clone(), context.node.clone());
     let mode = config.compaction;
     background.spawn(async move { compactor::run(mode, &shared, &node).await });
+    let (shared, election_timeout) = (context.shared.clone(), context.limits.election_timeout);
+    background.spawn(async move { match leader_watch::run(&shared, election_timeout).await {} });
     background.spawn(expire(context.shared.clone(), context.node.clone()));
     let ending = context.drain.clone();
     let serving =

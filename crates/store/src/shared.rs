@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use raft::Raft;
+use tokio::sync::watch;
 
 use crate::gate::Gate;
 use crate::hub::Hub;
@@ -23,6 +24,8 @@ pub struct Shared {
     pub gate: Gate,
     pub status: Status,
     pub gauges: Arc<Gauges>,
+    /// Whether there has been no leader for so long that who asked for one is told.
+    pub leaderless: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -36,6 +39,7 @@ impl Shared {
             lessor: Lessor::default(),
             status: Status::default(),
             gauges: Arc::default(),
+            leaderless: watch::Sender::default(),
             state: RwLock::new(state),
         }
     }

@@ -220,6 +220,7 @@ impl State {
             leases: leases.collect(),
             removed: self.removed.iter().copied().collect(),
             auth: Some(self.auth.head()),
+            installed: false,
         }
     }
 

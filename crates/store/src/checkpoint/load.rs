@@ -24,13 +24,8 @@ type Batch = Vec<(Revision, KeyValue)>;
 
 /// The state, and the bytes of the records' entries; none if nothing was ever saved.
 pub fn load(db: &Database) -> Result<Option<(State, u64)>> {
+    let Some(head) = head(db)? else { return Ok(None) };
     let read = db.begin_read().context("cannot read the checkpoint")?;
-    let meta = match read.open_table(META) {
-        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-        opened => opened.context("cannot read the checkpoint")?,
-    };
-    let head = meta.get(HEAD)?.context("the checkpoint has no head")?;
-    let head = kvraft::Head::decode(head.value()).context("the checkpoint's head is damaged")?;
     let records = read.open_table(RECORDS).context("cannot read the checkpoint")?;
     thread::scope(|scope| {
         let (batches, read) = sync_channel(BATCHES);
@@ -40,6 +35,17 @@ pub fn load(db: &Database) -> Result<Option<(State, u64)>> {
         let bytes = reader.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))?;
         Ok(Some((state?, bytes)))
     })
+}
+
+/// None if nothing was ever saved.
+pub fn head(db: &Database) -> Result<Option<kvraft::Head>> {
+    let read = db.begin_read().context("cannot read the checkpoint")?;
+    let meta = match read.open_table(META) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        opened => opened.context("cannot read the checkpoint")?,
+    };
+    let head = meta.get(HEAD)?.context("the checkpoint has no head")?;
+    kvraft::Head::decode(head.value()).context("the checkpoint's head is damaged").map(Some)
 }
 
 /// Returns the bytes of the entries.

@@ -31,6 +31,8 @@ use crate::state::State;
 pub trait Checkpoint: Send {
     /// The last complete checkpoint, if there ever was one.
     fn load(&mut self) -> Result<Option<State>>;
+    /// Whether the last one was a snapshot from another member, behind which the log had to begin anew.
+    fn is_installed(&self) -> Result<bool>;
     /// Brings the checkpoint up to date; returns once that is durable. Whatever was written
     /// must be newer than everything saved before.
     fn save(&mut self, head: &kvraft::Head, changes: Changes) -> Result<()>;

@@ -105,6 +105,10 @@ impl Checkpoint for Redb {
         Ok(Some(state))
     }
 
+    fn is_installed(&self) -> Result<bool> {
+        Ok(load::head(&self.db)?.is_some_and(|head| head.installed))
+    }
+
     fn save(&mut self, head: &kvraft::Head, changes: Changes) -> Result<()> {
         let Changes { written, mut removed } = changes;
         removed.sort_unstable();

@@ -18,6 +18,7 @@ use super::log_view::LogView;
 use super::log_writer::entry_from_log;
 use super::ready::Install;
 use crate::error::Refusal;
+use crate::pb::kvraft::Head;
 use crate::shared::Shared;
 use crate::state::State;
 
@@ -133,6 +134,8 @@ pub struct Core {
     pub(super) unapplied: Option<(u64, u64)>,
     checkpointing: bool,
     checkpoint_waiters: Vec<oneshot::Sender<()>>,
+    /// The write by which the log begins anew behind the last snapshot.
+    pub(super) begun_anew: u64,
     /// The entry of the last checkpoint begun.
     checkpointed: u64,
     pub(super) ticks: u64,
@@ -197,6 +200,7 @@ impl Core {
             unapplied: None,
             checkpointing: false,
             checkpoint_waiters: Vec::new(),
+            begun_anew: 0,
             checkpointed: applied.index,
             ticks: 0,
             stopping: None,
@@ -417,7 +421,9 @@ impl Core {
         }
         let (head, changes) = {
             let mut state = self.shared.state.write();
-            (state.head(), state.kv.take_changes())
+            // Until the log begins behind a snapshot, each checkpoint says that it may not.
+            let installed = self.persisted < self.begun_anew;
+            (Head { installed, ..state.head() }, state.kv.take_changes())
         };
         self.checkpointed = head.applied_index;
         self.unsaved = 0;

@@ -8,6 +8,7 @@ use raftlog::Mark;
 use super::core::{Asked, Core, Read, context_id};
 use super::effects::{Captured, Delivery, Job, Outgoing, Write};
 use crate::error::Refusal;
+use crate::pb::kvraft::Head;
 use crate::state::Applied;
 
 /// What waits until the checkpoint of a snapshot is durable.
@@ -145,7 +146,7 @@ impl Core {
     fn install(&mut self, install: Install) -> Result<()> {
         let arrived = self.arrived_snapshot.take().filter(|(mark, _)| *mark == install.mark);
         let (_, state) = arrived.context("Raft took a snapshot that has not arrived")?;
-        let head = state.head();
+        let head = Head { installed: true, ..state.head() };
         let changes = mvcc::Changes { written: state.kv.records(), ..mvcc::Changes::default() };
         let revision = state.kv.revision();
         tracing::info!(index = install.mark.index, revision, "installing a snapshot from the leader");
@@ -167,6 +168,7 @@ impl Core {
 
     pub(super) fn installed(&mut self, install: Install) {
         let Install { mark, number, entries, hard_state } = install;
+        self.begun_anew = number;
         self.effects.writes.push(Write::Jump(mark));
         self.effects.writes.push(Write::Append { number, entries, hard_state });
     }

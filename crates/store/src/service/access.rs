@@ -36,8 +36,14 @@ fn common_name(extensions: &Extensions) -> Option<CommonName> {
 }
 
 impl Context {
-    /// Lets a request in: tells who sent it. While authentication is disabled nobody asks.
+    /// Lets a request in: tells who sent it.
     pub async fn admit<T>(&self, request: Request<T>) -> Result<(Asker, T), Refusal> {
+        self.check_voter()?;
+        self.admit_to_learner(request).await
+    }
+
+    /// As [`Context::admit`], for what a learner answers as well. While authentication is disabled nobody asks.
+    pub async fn admit_to_learner<T>(&self, request: Request<T>) -> Result<(Asker, T), Refusal> {
         if !self.shared.gate.enabled() {
             return Ok((Asker::Nobody, request.into_inner()));
         }

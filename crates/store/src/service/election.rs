@@ -8,10 +8,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::Context;
 use super::turns::{Follow, Queue};
+use super::{Context, requires_leader};
 use crate::convert;
 use crate::error::Refusal;
+use crate::leader_watch;
 use crate::pb::etcdserverpb::PutRequest;
 use crate::pb::etcdserverpb::request_op::Request as Op;
 use crate::pb::v3electionpb as pb;
@@ -70,6 +71,7 @@ impl Election {
     }
 
     async fn observe(&self, r: Request<pb::LeaderRequest>) -> Result<ReceiverStream<Observed>, Status> {
+        let requires_leader = requires_leader(r.metadata().as_ref());
         let (asker, r) = self.0.admit(r).await?;
         let (said, heard) = mpsc::channel(MAX_UNSENT);
         let observer = Observer { context: self.0.clone(), queue: Queue::new(&self.0, asker, &r.name), said };
@@ -78,6 +80,9 @@ impl Election {
             tokio::select! {
                 Err(error) = observer.run() => {
                     let _ = closed.send(Err(error)).await;
+                }
+                () = leader_watch::lost(&observer.context.shared, requires_leader) => {
+                    let _ = closed.send(Err(Refusal::NoLeader.into())).await;
                 }
                 () = closed.closed() => {}
             }

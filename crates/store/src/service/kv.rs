@@ -22,7 +22,7 @@ pub struct Kv(pub Context);
 
 impl Kv {
     async fn range(&self, r: Request<pb::RangeRequest>) -> Result<pb::RangeResponse, Status> {
-        let (asker, r) = self.0.admit(r).await?;
+        let (asker, r) = self.0.admit_to_learner(r).await?;
         validate::range(&r)?;
         if !r.serializable {
             self.0.read_index().await?;

@@ -4,14 +4,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::future::ready;
+use futures::stream::{self, Stream, StreamExt};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Context;
 use super::access::Credentials;
+use super::{Context, requires_leader};
 use crate::auth::Asker;
 use crate::error::Refusal;
+use crate::leader_watch;
 use crate::lessor::KeptAlive;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op as Command;
@@ -92,10 +94,18 @@ impl Lease {
     }
 }
 
+/// A lease lives through an election and a half: else nobody could renew it in time.
+fn min_ttl_seconds(election_timeout: Duration) -> i64 {
+    let seconds = (election_timeout * 3 / 2).as_secs_f64().ceil();
+    // A float that is too large becomes the largest number there is.
+    seconds as i64
+}
+
 impl Context {
     /// One without an id is given one.
     pub async fn grant(&self, asker: Asker, mut r: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Refusal> {
         self.check_space(0).await?;
+        r.ttl = r.ttl.max(min_ttl_seconds(self.limits.election_timeout));
         while r.id == 0 {
             let id: i64 = rand::random::<i64>() & i64::MAX;
             if self.shared.state.read().kv.leases().get(id).is_none() {
@@ -179,6 +189,14 @@ fn renewal(kept: KeptAlive, ttl: i64) -> Result<i64, Refusal> {
     }
 }
 
+/// Why a stream of renewals is ended from this side.
+async fn ending(context: Context, requires_leader: bool) -> Refusal {
+    tokio::select! {
+        () = context.drain.cancelled() => Refusal::Stopped,
+        () = leader_watch::lost(&context.shared, requires_leader) => Refusal::NoLeader,
+    }
+}
+
 #[tonic::async_trait]
 impl pb::lease_server::Lease for Lease {
     type LeaseKeepAliveStream = KeepAlives;
@@ -200,7 +218,8 @@ impl pb::lease_server::Lease for Lease {
         &self,
         r: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<KeepAlives>, Status> {
-        let drain = self.0.drain.clone();
+        self.0.check_voter()?;
+        let ending = ending(self.0.clone(), requires_leader(r.metadata().as_ref()));
         let stream = Arc::new((self.0.clone(), Credentials::of(&r)));
         let renewed = r.into_inner().then(move |r| {
             let stream = stream.clone();
@@ -210,7 +229,11 @@ impl pb::lease_server::Lease for Lease {
                 renew(context, credentials, r.id).await
             }
         });
-        let stream: KeepAlives = Box::pin(renewed.take_until(drain.cancelled_owned()));
+        // Either the client has no more, or there is a reason to end; that is an error, after which nothing is sent.
+        let answers = renewed.map(Some).chain(stream::once(ready(None)));
+        let reason = stream::once(ending).map(|why| Some(Err(why.into())));
+        let all = stream::select(answers, reason).take_while(|answer| ready(answer.is_some())).filter_map(ready);
+        let stream: KeepAlives = Box::pin(all);
         self.0.answer(SERVICE, "LeaseKeepAlive", Ok(stream))
     }
 

@@ -149,8 +149,16 @@ impl Context {
     }
 }
 
+/// How clients ask to be refused where there is no leader.
+const REQUIRE_LEADER: &str = "hasleader";
+
+fn requires_leader(headers: &http::HeaderMap) -> bool {
+    headers.get(REQUIRE_LEADER).is_some_and(|value| value == "true")
+}
+
 /// The services by their names.
 struct Port {
+    shared: Arc<Shared>,
     kv: KvServer<kv::Kv>,
     watch: WatchServer<watch::Watch>,
     lease: LeaseServer<lease::Lease>,
@@ -165,6 +173,9 @@ struct Port {
 
 impl Routes for Port {
     fn route(&self, request: http::Request<Incoming>) -> Reply {
+        if self.shared.status.leader() == 0 && requires_leader(request.headers()) {
+            return Box::pin(std::future::ready(Ok(Status::from(Refusal::NoLeader).into_http())));
+        }
         let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         match service {
             kv_server::SERVICE_NAME => self.kv.clone().call(request),
@@ -197,6 +208,7 @@ fn is_grpc(request: &http::Request<Incoming>) -> bool {
 pub fn routes(context: &Context) -> impl Routes + use<> {
     let max = context.limits.max_request_bytes + GRPC_OVERHEAD_BYTES;
     Port {
+        shared: context.shared.clone(),
         kv: KvServer::new(kv::Kv(context.clone())).max_decoding_message_size(max),
         watch: WatchServer::new(watch::Watch(context.clone())).max_decoding_message_size(max),
         lease: LeaseServer::new(lease::Lease(context.clone())).max_decoding_message_size(max),

@@ -16,12 +16,13 @@ use parking_lot::Mutex;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Context;
 use super::access::Credentials;
+use super::{Context, requires_leader};
 use crate::config::GRPC_OVERHEAD_BYTES;
 use crate::convert;
 use crate::error::Refusal;
 use crate::hub;
+use crate::leader_watch;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
@@ -35,6 +36,8 @@ const MAX_UNSENT: usize = 16;
 const LIMITS: mvcc::Limits = mvcc::Limits { events: 1_000, bytes: 1 << 20 };
 /// The id under which a stream as a whole is spoken of, and that of a watch never made.
 const NO_WATCH: i64 = -1;
+/// How etcd tells that nothing was compacted.
+const NEVER_COMPACTED: i64 = -1;
 
 pub struct Watch(pub Context);
 
@@ -45,11 +48,13 @@ impl pb::watch_server::Watch for Watch {
     type WatchStream = Pin<Box<dyn Stream<Item = Answer> + Send>>;
 
     async fn watch(&self, r: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
+        self.0.check_voter()?;
         let responses = Responses::default();
         let connection = r.extensions().get().copied().unwrap_or_default();
         let task = Task {
             context: self.0.clone(),
             credentials: Credentials::of(&r),
+            requires_leader: requires_leader(r.metadata().as_ref()),
             stream: Arc::new(hub::Stream::new(connection)),
             watches: BTreeMap::new(),
             next_id: 0,
@@ -114,6 +119,7 @@ struct Task {
     context: Context,
     /// Shown when the stream was opened; every watch is judged by them when it is made.
     credentials: Credentials,
+    requires_leader: bool,
     stream: Arc<hub::Stream>,
     watches: BTreeMap<i64, Place>,
     next_id: i64,
@@ -136,6 +142,8 @@ impl Task {
         progress.reset();
         let (drain, stream) = (self.context.drain.clone(), self.stream.clone());
         let mut draining = pin!(drain.cancelled());
+        let shared = self.context.shared.clone();
+        let mut leaderless = pin!(leader_watch::lost(&shared, self.requires_leader));
         loop {
             tokio::select! {
                 request = requests.message() => match request {
@@ -154,10 +162,8 @@ impl Task {
                 _ = progress.tick(), if self.watches.values().any(|w| w.progress_notify) => {
                     self.notify_progress().await;
                 }
-                () = &mut draining => {
-                    self.responses.send(Err(Refusal::Stopped.into())).await;
-                    return;
-                }
+                () = &mut draining => return self.responses.send(Err(Refusal::Stopped.into())).await,
+                () = &mut leaderless => return self.responses.send(Err(Refusal::NoLeader.into())).await,
             }
         }
     }
@@ -201,7 +207,7 @@ impl Task {
         // watch, and reading begins at its place in any case.
         self.context.shared.hub.register(filter.range.clone(), &self.stream, id);
         let revision = self.context.shared.state.read().kv.revision();
-        let next = if r.start_revision > 0 { r.start_revision } else { revision + 1 };
+        let next = if r.start_revision == 0 { revision + 1 } else { r.start_revision };
         let place = Place {
             filter,
             prev_kv: r.prev_kv,
@@ -311,7 +317,8 @@ impl Task {
         let revision = self.context.shared.state.read().kv.revision();
         let canceled = pb::WatchResponse {
             canceled: true,
-            compact_revision,
+            // Before the first compaction only what is before any revision; clients take none for no compaction.
+            compact_revision: if compact_revision == 0 { NEVER_COMPACTED } else { compact_revision },
             cancel_reason: Refusal::Compacted.to_string(),
             ..self.response(id, revision)
         };

@@ -169,24 +169,61 @@ async fn members_agree_and_survive_their_leader() {
     assert_eq!(refused.0, i32::from(tonic::Code::Unavailable), "{refused:?}");
 }
 
+/// Who asks for a leader is not left to wait at a member that has none.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_leader_those_who_ask_for_one_are_told() {
+    let mut cluster = Cluster::start(&[]);
+    let alone = cluster.a_follower().await;
+    let mut client = cluster.servers[alone].client_of_a_leader().await;
+    client.put("k", "v", None).await.expect("there is a leader");
+    let lease = client.lease_grant(60, None).await.expect("granted").id();
+    let mut watch = client.watch("k", None).await.expect("watchable");
+    let (_keeper, mut kept) = client.lease_keep_alive(lease).await.expect("a stream");
+    for n in (0..3).filter(|n| *n != alone) {
+        cluster.servers[n].kill();
+    }
+    let no_leader = (i32::from(tonic::Code::Unavailable), "etcdserver: no leader".to_owned());
+    let told = async {
+        loop {
+            if let Err(etcd_client::Error::GRpcStatus(status)) = watch.message().await {
+                return (status.code().into(), status.message().to_owned());
+            }
+        }
+    };
+    assert_eq!(timeout(DEADLINE, told).await.expect("the watch ends"), no_leader);
+    assert_eq!(refusal(timeout(DEADLINE, kept.message()).await.expect("the renewals end")), no_leader);
+    let here = || Some(GetOptions::new().with_serializable());
+    assert_eq!(refusal(client.get("k", here()).await), no_leader);
+    let undemanding = cluster.client(alone).await.get("k", here()).await;
+    assert_eq!(undemanding.expect("readable").kvs()[0].value(), b"v");
+}
+
+impl Cluster {
+    /// Writes so much while a member is away that only a snapshot can help it. Which member, and what keys below
+    /// [`AT_ONCE`] are by then.
+    pub async fn leave_one_behind(&mut self) -> (usize, String) {
+        let absent = self.a_follower().await;
+        self.servers[absent].kill();
+        let client = self.any().await;
+        for chunk in 0..MANY / AT_ONCE {
+            let mut puts = tokio::task::JoinSet::new();
+            for n in 0..AT_ONCE {
+                let mut client = client.clone();
+                puts.spawn(async move { client.put(format!("{n}"), format!("{chunk}"), None).await.map(drop) });
+            }
+            puts.join_all().await.into_iter().for_each(|put| put.expect("a quorum is there"));
+        }
+        (absent, format!("{}", MANY / AT_ONCE - 1))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_who_lags_too_far_is_sent_a_snapshot() {
     let mut cluster = Cluster::start(&["--snapshot-count", "1000"]);
-    let absent = cluster.a_follower().await;
-    cluster.servers[absent].kill();
-    let client = cluster.any().await;
-    for chunk in 0..MANY / AT_ONCE {
-        let mut puts = tokio::task::JoinSet::new();
-        for n in 0..AT_ONCE {
-            let mut client = client.clone();
-            puts.spawn(async move { client.put(format!("{n}"), format!("{chunk}"), None).await.map(drop) });
-        }
-        puts.join_all().await.into_iter().for_each(|put| put.expect("a quorum is there"));
-    }
+    let (absent, last) = cluster.leave_one_behind().await;
     cluster.servers[absent].launch();
     cluster.servers[absent].await_line("installing a snapshot");
     cluster.servers[absent].await_line("ready to serve client requests");
-    let last = format!("{}", MANY / AT_ONCE - 1);
     let mut client = cluster.client(absent).await;
     assert_eq!(value(&mut client, "7", false).await.as_ref(), Some(&last));
     // And goes on from there, also after a crash.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
+use crate::cluster::Cluster;
 use crate::crash::{Acknowledged, check, write_until_cut_off};
 use crate::harness::{DEADLINE, Server};
 
@@ -26,6 +27,16 @@ const WHILE_SERVING: [(&str, u32); 11] = [
     ("checkpoint-before-save", 2),
     ("checkpoint-before-commit", 3),
     ("checkpoint-after-save", 2),
+];
+
+/// One after the other, each on what the last one left.
+const WHILE_INSTALLING: [&str; 6] = [
+    "snapshot-in-receive",
+    "snapshot-received",
+    "checkpoint-before-save",
+    "checkpoint-before-commit",
+    "checkpoint-after-save",
+    "log-jump-before-remove",
 ];
 
 const WHILE_FOUNDING: [&str; 3] = ["checkpoint-before-rename", "checkpoint-before-commit", "log-segment-before-rename"];
@@ -52,6 +63,22 @@ async fn ended_while_serving() {
         server.restart();
         check(&mut server.client().await, &acknowledged).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_while_a_snapshot_is_installed() {
+    let mut cluster = Cluster::start(&["--snapshot-count", "1000"]);
+    let (absent, last) = cluster.leave_one_behind().await;
+    for point in WHILE_INSTALLING {
+        let server = &mut cluster.servers[absent];
+        server.failpoints = Some(format!("{point}=return"));
+        server.launch();
+        assert!(!server.await_end().success(), "{point}: an end, not an exit");
+    }
+    cluster.servers[absent].failpoints = None;
+    cluster.servers[absent].restart();
+    let got = cluster.client(absent).await.get("7", None).await.expect("serves");
+    assert_eq!(got.kvs()[0].value(), last.as_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -212,6 +212,12 @@ impl Server {
         Client::connect([self.endpoint()], Some(options)).await
     }
 
+    /// Is refused, and its streams end, where there is no leader.
+    pub async fn client_of_a_leader(&self) -> Client {
+        let options = self.tls(&self.path("ca.crt"), Some(self.identity())).with_require_leader(true);
+        Client::connect([self.endpoint()], Some(options)).await.expect("a valid endpoint")
+    }
+
     /// Connects with the first request.
     pub async fn client_with(&self, ca: &Path, identity: Option<Identity>) -> Client {
         let connected = Client::connect([self.endpoint()], Some(self.tls(ca, identity)));

@@ -7,6 +7,7 @@ mod auth_etcdctl;
 mod cluster;
 mod concurrency;
 mod crash;
+mod damage;
 mod etcdctl;
 #[cfg(feature = "failpoints")]
 mod failpoints;

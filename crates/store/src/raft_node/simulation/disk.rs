@@ -191,6 +191,9 @@ impl Disk {
         }
         let last = self.log.entries.last().map_or(self.log.mark.index, |e| e.index);
         if last < applied.index {
+            if !self.head.as_ref().is_some_and(|head| head.installed) {
+                return Err(format!("the log ends at {last}, the checkpoint has {}", applied.index));
+            }
             self.log.write(Write::Jump(applied.into()), self.plant);
         }
         let entries: Vec<Entry> = self.log.entries.iter().filter(|e| e.index > applied.index).cloned().collect();
