@@ -32,7 +32,18 @@ fn filter(verbosity: u8) -> &'static str {
 
 /// Installs the subscriber; a second call in one process (tests) leaves the first in place.
 pub fn init(args: &LogArgs) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter(args.verbosity)));
+    init_at(args, "info");
+}
+
+/// As [`init`], for a daemon that takes a level as etcd does; what is verbose counts more.
+pub fn init_at(args: &LogArgs, level: &str) {
+    let directives = match (args.verbosity, level) {
+        (0, "debug") => filter(2),
+        (0, "warn") => "warn",
+        (0, "error" | "panic" | "fatal") => "error",
+        (verbosity, _) => filter(verbosity),
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives));
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match args.logging_format {
         LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(false)).try_init(),

@@ -3,6 +3,18 @@
 //! The history holds each transaction from the compacted revision on, so a watcher needs no
 //! queue of its own: it remembers where it is and reads on from there. A slow watcher costs
 //! nothing, and nothing is ever dropped for it.
+//!
+//! # Worked example
+//!
+//! ```text
+//! revision      2          3                   4          5
+//! history     [put a] [put b, delete a]    [put c]    [put a]
+//! ```
+//!
+//! Who watches `a` from 2 on, at most one event at a time, reads `put a` and is to go on at 3; then `delete a`, and goes on
+//! at 4; then nothing of 4 and `put a` of 5, and is done at 6. A transaction is never cut in two: who watches everything is
+//! told both changes of 3 at once. `compact(4)` lets go of 2 and 3. Who reads on from 4 has missed nothing; who is still at
+//! 3 is told that 4 is the first revision there is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

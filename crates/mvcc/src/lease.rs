@@ -3,6 +3,17 @@
 //!
 //! The two are apart because renewing must not cost a log entry. Whoever becomes leader
 //! grants every lease again in full: a lease may live longer than its TTL, never shorter.
+//!
+//! # Worked example
+//!
+//! ```text
+//! at 0 s    grant 7 for 10 s, put k with it     Leases { 7: 10 s, {k} }    Expiry { 7: 10 s }
+//! at 6 s    7 is kept alive                     as before                  Expiry { 7: 16 s }
+//! at 8 s    another member becomes leader       as before                  Expiry { 7: 18 s }, its own
+//! at 18 s   7 has run out: revoked by the log   Leases { }, k is deleted   Expiry { }
+//! ```
+//!
+//! What is put again without the lease, or with another, leaves it: a revocation deletes the keys that are attached then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -11,6 +11,40 @@
 //! - A command either applies whole or fails before it has changed anything.
 //! - Keys and values are shared [`bytes::Bytes`]; a reader or a watcher never copies them.
 //! - `compacted <= revision`; everything at or after `compacted` is readable and watchable.
+//!
+//! # Worked example
+//!
+//! ```
+//! use bytes::Bytes;
+//! use mvcc::{DeleteRange, Error, KeyRange, Put, Range, Store};
+//!
+//! let mut store = Store::default();
+//! let key = Bytes::from("k");
+//! let mut put = |store: &mut Store, value: &'static str| {
+//!     let put = Put { key: key.clone(), value: Bytes::from(value), ..Put::default() };
+//!     store.put(put).map(|put| put.revision)
+//! };
+//! // A new store is at revision 1; each transaction takes the next.
+//! assert_eq!(put(&mut store, "one"), Ok(2));
+//! assert_eq!(put(&mut store, "two"), Ok(3));
+//! let all = DeleteRange { keys: KeyRange::all(), prev_kv: false };
+//! assert_eq!((store.delete_range(&all).deleted, store.revision()), (1, 4));
+//! // Nothing is left to delete: that is no change, and takes no revision.
+//! assert_eq!((store.delete_range(&all).deleted, store.revision()), (0, 4));
+//!
+//! // What was is still there to be read, until a compaction.
+//! let at = |revision: i64| Range { revision, ..Range::of(KeyRange::all()) };
+//! let value = |store: &Store, revision: i64| {
+//!     let found = store.range(&at(revision))?;
+//!     Ok(found.kvs.first().map(|kv| kv.value.clone()))
+//! };
+//! assert_eq!(value(&store, 2), Ok(Some(Bytes::from("one"))));
+//! assert_eq!(value(&store, 0), Ok(None));
+//! store.compact(3)?;
+//! assert_eq!(value(&store, 2), Err(Error::Compacted { compact_revision: 3 }));
+//! assert_eq!(value(&store, 3), Ok(Some(Bytes::from("two"))));
+//! # Ok::<(), Error>(())
+//! ```
 
 mod history;
 mod key_index;

@@ -123,6 +123,16 @@ impl Store {
         Ok(())
     }
 
+    /// In a transaction a negative revision is not the newest: it is before the first, and so is gone once anything is.
+    /// Before any compaction -1 is let through, as etcd does.
+    pub(crate) fn check_txn_revision(&self, revision: i64) -> Result<(), Error> {
+        let oldest = if self.compacted == 0 { -1 } else { self.compacted };
+        if revision < 0 && revision < oldest {
+            return Err(Error::Compacted { compact_revision: self.compacted });
+        }
+        self.check_revision(revision)
+    }
+
     fn collect(&self, range: &Range, newest: i64) -> RangeResult {
         let at = if range.revision > 0 { range.revision } else { newest };
         let limit = if range.count_only { 0 } else { range.fetch_limit() };

@@ -3,6 +3,20 @@
 //! All compares, those of nested transactions too, look at the state before the transaction;
 //! reads inside it see what it has written so far. What could fail is checked along the
 //! chosen path before the first change, so that a transaction applies whole or not at all.
+//!
+//! # Worked example
+//!
+//! `a` was put at revision 2, with the value 1. A transaction asks for version(a) = 1, and then does
+//!
+//! ```text
+//! put a 2                                sub revision 0
+//! txn  if value(a) = 1 then put b 3      sub revision 1: the compare sees the 1 that was before all
+//! get a                                  finds 2, which this transaction has put
+//! delete a                               sub revision 2
+//! ```
+//!
+//! All of it happens at main revision 3, in this order: a watcher is told of three events at 3, a read at 2 still finds
+//! `a` = 1, one at 3 finds `b` alone. Were the lease of the nested put unknown, nothing at all would have happened.
 
 use std::cmp::Ordering;
 
@@ -148,7 +162,7 @@ impl Chosen {
     fn check(&self, store: &Store) -> Result<(), Error> {
         for op in &self.ops {
             match op {
-                ChosenOp::Range(range) => store.check_revision(range.revision)?,
+                ChosenOp::Range(range) => store.check_txn_revision(range.revision)?,
                 ChosenOp::Put(put) => store.check_put(put)?,
                 ChosenOp::Delete(_) => {}
                 ChosenOp::Txn(txn) => txn.check(store)?,
@@ -197,6 +211,8 @@ impl Store {
     /// A transaction that only reads; see [`Txn::is_read_only`].
     pub fn read_txn(&self, txn: Txn) -> Result<TxnResult, Error> {
         assert!(txn.is_read_only(), "a reader may not write");
-        Chosen::choose(txn, self).read(self)
+        let chosen = Chosen::choose(txn, self);
+        chosen.check(self)?;
+        chosen.read(self)
     }
 }

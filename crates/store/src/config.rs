@@ -24,6 +24,7 @@ pub const CLUSTER_VERSION: &str = "3.6.0";
 /// Beyond the request itself, what a gRPC message may add.
 pub const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
+const CORRUPT_CHECK: &str = "InitialCorruptCheck";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 const MAX_QUOTA_BYTES: u64 = 64 << 30;
 
@@ -38,6 +39,9 @@ pub struct Flags {
     pub settings: Settings,
     #[command(flatten)]
     pub log: LogArgs,
+    /// How much is logged: debug, info, warn, error, panic or fatal; --v counts more
+    #[arg(long, default_value = "info", value_parser = ["debug", "info", "warn", "error", "panic", "fatal"])]
+    pub log_level: String,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -63,6 +67,9 @@ pub struct Settings {
     /// Path to the data directory (default `<name>.etcd`)
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Path to the log's directory, on a disk of its own perhaps (default `<data-dir>/member/wal`)
+    #[arg(long, value_name = "DIR")]
+    pub wal_dir: Option<PathBuf>,
     /// URLs to listen on for client requests
     #[arg(long, default_value = "http://localhost:2379")]
     pub listen_client_urls: String,
@@ -138,9 +145,9 @@ pub struct Settings {
     /// History to keep: a duration or hours (periodic) or a number of revisions; 0 disables
     #[arg(long, default_value = "0")]
     pub auto_compaction_retention: String,
-    /// Raise an alarm when the data exceeds this size; 0 is the default of 2 GiB
-    #[arg(long, default_value_t = 0)]
-    pub quota_backend_bytes: u64,
+    /// Raise an alarm when the data exceeds this size; 0 is the default of 2 GiB, less than that no limit
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    pub quota_backend_bytes: i64,
     /// Maximum number of operations permitted in a transaction
     #[arg(long, default_value_t = 128)]
     pub max_txn_ops: usize,
@@ -161,6 +168,12 @@ pub struct Settings {
     /// Seconds after which a simple token that is not used is void
     #[arg(long, default_value_t = 300)]
     pub auth_token_ttl: u64,
+    /// Compare data with the other members before serving
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub experimental_initial_corrupt_check: bool,
+    /// Features by name: InitialCorruptCheck=true does what --experimental-initial-corrupt-check does
+    #[arg(long, default_value = "")]
+    pub feature_gates: String,
     /// Cost of hashing passwords with bcrypt, between 4 and 31
     #[arg(long, default_value_t = 10)]
     pub bcrypt_cost: u32,
@@ -208,6 +221,8 @@ pub struct Endpoint {
 pub struct Config {
     pub name: String,
     pub data_dir: PathBuf,
+    /// Where the log lies.
+    pub wal_dir: PathBuf,
     pub clients: Vec<Endpoint>,
     pub peers: Vec<Endpoint>,
     pub peer_tls: Option<Tls>,
@@ -231,6 +246,7 @@ pub struct Config {
     pub progress_interval: Duration,
     pub tokens: token::Config,
     pub bcrypt_cost: u32,
+    pub initial_corrupt_check: bool,
 }
 
 impl Flags {
@@ -275,15 +291,22 @@ impl Settings {
         };
         let clients = endpoints("listen-client-urls", &self.listen_client_urls, tls.is_some(), "")?;
         ensure!(!clients.is_empty(), "--listen-client-urls names no URL");
-        let quota_bytes = if self.quota_backend_bytes == 0 { DEFAULT_QUOTA_BYTES } else { self.quota_backend_bytes };
-        ensure!(quota_bytes <= MAX_QUOTA_BYTES, "--quota-backend-bytes is more than {MAX_QUOTA_BYTES}");
+        let quota_bytes = match self.quota_backend_bytes {
+            ..0 => u64::MAX,
+            0 => DEFAULT_QUOTA_BYTES,
+            bytes => bytes.unsigned_abs(),
+        };
+        let bounded = quota_bytes <= MAX_QUOTA_BYTES || quota_bytes == u64::MAX;
+        ensure!(bounded, "--quota-backend-bytes is more than {MAX_QUOTA_BYTES}");
         ensure!(self.max_txn_ops > 0, "--max-txn-ops must be at least 1");
         ensure!(self.snapshot_count > 0, "--snapshot-count must be at least 1");
         ensure!((1..=64 << 20).contains(&self.max_request_bytes), "--max-request-bytes must be between 1 and 67108864");
         ensure!((4..=31).contains(&self.bcrypt_cost), "--bcrypt-cost must be between 4 and 31");
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", self.name)));
+        let wal_dir = self.wal_dir.clone().unwrap_or_else(|| data_dir.join("member/wal"));
         Ok(Config {
             data_dir,
+            wal_dir,
             metrics: endpoints("listen-metrics-urls", &self.listen_metrics_urls, tls.is_some(), "")?,
             advertise_client_urls: urls("advertise-client-urls", &self.advertise_client_urls)?,
             peers,
@@ -302,6 +325,7 @@ impl Settings {
                 })?,
             tokens: token::Config::parse(&self.auth_token, Duration::from_secs(self.auth_token_ttl))?,
             bcrypt_cost: self.bcrypt_cost,
+            initial_corrupt_check: self.experimental_initial_corrupt_check || self.is_enabled(CORRUPT_CHECK)?,
             clients,
             tls,
             quota_bytes,
@@ -324,6 +348,22 @@ impl Settings {
         ensure!(election <= 50_000, "--election-timeout={election} is too long, and should be less than 50000ms");
         let ticks = usize::try_from(election / heartbeat).context("--election-timeout is too long")?;
         Ok((Duration::from_millis(heartbeat), ticks))
+    }
+
+    /// Whether a feature is enabled; other features than this one there are not.
+    fn is_enabled(&self, feature: &str) -> Result<bool> {
+        let mut enabled = false;
+        for gate in split(&self.feature_gates) {
+            enabled = match gate.split_once('=') {
+                Some((name, value)) if name == feature => {
+                    let wrong = || format!("--feature-gates: invalid value of {name}={value}, use true or false");
+                    value.parse().with_context(wrong)?
+                }
+                Some((name, _)) => bail!("--feature-gates: unrecognized feature gate: {name}"),
+                None => bail!("--feature-gates: missing bool value for {gate}"),
+            };
+        }
+        Ok(enabled)
     }
 
     fn compaction(&self) -> Result<Compaction> {
@@ -468,6 +508,12 @@ mod tests {
         check(&["--initial-cluster", "default"], Err("--initial-cluster: default is not name=url"));
         check(&["--initial-cluster-state", "old"], Err("neither new nor existing"));
         check(&["--election-timeout", "200"], Err("5 times"));
+        check(&["--quota-backend-bytes", "-1"], Ok(()));
+        check(&["--feature-gates", "InitialCorruptCheck=true"], Ok(()));
+        check(&["--feature-gates", "InitialCorruptCheck"], Err("missing bool value"));
+        check(&["--feature-gates", "InitialCorruptCheck=yes"], Err("use true or false"));
+        check(&["--feature-gates", "Other=true"], Err("unrecognized feature gate: Other"));
+        check(&["--quota-backend-bytes", "68719476737"], Err("more than 68719476736"));
         let three = "default=http://localhost:2380,b=http://127.0.0.1:2480,c=http://127.0.0.1:2580";
         check(&["--initial-cluster", three], Ok(()));
     }

@@ -15,6 +15,11 @@ pub fn revision_header(revision: i64) -> Option<pb::ResponseHeader> {
     Some(pb::ResponseHeader { revision, ..pb::ResponseHeader::default() })
 }
 
+/// As etcd tells it: before the first compaction less than any revision.
+pub fn compact_revision(compacted: i64) -> i64 {
+    if compacted == 0 { -1 } else { compacted }
+}
+
 pub fn key_value(kv: &mvcc::KeyValue) -> mvccpb::KeyValue {
     mvccpb::KeyValue {
         key: kv.key.clone(),

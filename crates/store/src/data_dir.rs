@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <data-dir>/member/lock
-//! <data-dir>/member/wal/          the log, the authority
+//! <data-dir>/member/wal/          the log, the authority; `--wal-dir` puts it elsewhere
 //! <data-dir>/member/checkpoint/   the state as of some entry of it
 //! <data-dir>/member/founding      while both are made; what is there without the other then is of no account
 //! ```
@@ -29,7 +29,7 @@ use crate::state::{Applied, State};
 
 pub struct Opened {
     /// Held while the process lives.
-    pub lock: File,
+    pub locks: Locks,
     pub member_id: u64,
     pub state: State,
     pub wal: Wal,
@@ -47,8 +47,8 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
 ) -> Result<Opened> {
     let member = config.data_dir.join("member");
     create(&member)?;
-    let lock = lock(&member)?;
-    let wal_dir = member.join("wal");
+    let locks = lock_all(config, &member)?;
+    let wal_dir = config.wal_dir.clone();
     refuse_etcds(&member)?;
     let mut checkpoint = Redb::open(&member.join("checkpoint"))?;
     let saved = checkpoint.load()?;
@@ -65,7 +65,7 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
             Some(found) => joined(config, found)?,
             None => founded(config),
         };
-        let opened = begin(config, &wal_dir, lock, Box::new(checkpoint), beginning)?;
+        let opened = begin(config, locks, Box::new(checkpoint), beginning)?;
         founding.end()?;
         return Ok(opened);
     }
@@ -94,21 +94,20 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
         state.cluster_id
     );
     let peers = if state.members.is_empty() { members } else { Vec::new() };
-    Ok(Opened { lock, member_id, state, wal, recovered, checkpoint: Box::new(checkpoint), peers })
+    Ok(Opened { locks, member_id, state, wal, recovered, checkpoint: Box::new(checkpoint), peers })
 }
 
 /// The checkpoint of the beginning comes first: a log without one would be of a member that knows nobody.
 fn begin(
     config: &Config,
-    wal_dir: &Path,
-    lock: File,
+    locks: Locks,
     mut checkpoint: Box<dyn Checkpoint>,
     Beginning { bootstrap, state, peers }: Beginning,
 ) -> Result<Opened> {
     let Bootstrap { cluster_id, member_id, .. } = bootstrap;
     checkpoint.replace(&state.head(), &[])?;
     let metadata = Bytes::from(bootstrap.encode_to_vec());
-    let wal = Wal::create(wal_dir, metadata.clone(), state.applied.into(), Options::default())?;
+    let wal = Wal::create(&config.wal_dir, metadata.clone(), state.applied.into(), Options::default())?;
     sync_dir(&config.data_dir)?;
     tracing::info!(
         cluster_id = format!("{cluster_id:x}"),
@@ -118,7 +117,7 @@ fn begin(
         "began as a member"
     );
     let recovered = Recovered { metadata, ..Recovered::default() };
-    Ok(Opened { lock, member_id, state, wal, recovered, checkpoint, peers })
+    Ok(Opened { locks, member_id, state, wal, recovered, checkpoint, peers })
 }
 
 struct Beginning {
@@ -152,13 +151,14 @@ pub fn restore(config: &Config, snapshot: &Path) -> Result<()> {
     let member = config.data_dir.join("member");
     ensure!(!member.exists(), "{} exists already: restore into an empty data directory", member.display());
     create(&member)?;
-    let _lock = lock(&member)?;
+    let _locks = lock_all(config, &member)?;
+    ensure!(!Wal::exists(&config.wal_dir)?, "{} holds a log already", config.wal_dir.display());
     let bootstrap = bootstrap(config);
     let metadata = Bytes::from(bootstrap.encode_to_vec());
     let founded = State::founded(bootstrap);
     (state.cluster_id, state.members, state.conf) = (founded.cluster_id, founded.members, founded.conf);
     Redb::open(&member.join("checkpoint"))?.replace(&state.head(), &state.kv.records())?;
-    Wal::create(&member.join("wal"), metadata, state.applied.into(), Options::default())?;
+    Wal::create(&config.wal_dir, metadata, state.applied.into(), Options::default())?;
     sync_dir(&config.data_dir)?;
     println!("restored revision {} into {}", state.kv.revision(), config.data_dir.display());
     Ok(())
@@ -169,8 +169,20 @@ fn create(member: &Path) -> Result<()> {
     created.with_context(|| format!("cannot create the data directory {}", member.display()))
 }
 
-fn lock(member: &Path) -> Result<File> {
-    let path = member.join("lock");
+/// Of the data directory, and of the log's where that lies elsewhere.
+pub type Locks = (File, Option<File>);
+
+fn lock_all(config: &Config, member: &Path) -> Result<Locks> {
+    let own = lock(member)?;
+    if config.wal_dir.starts_with(member) {
+        return Ok((own, None));
+    }
+    create(&config.wal_dir)?;
+    Ok((own, Some(lock(&config.wal_dir)?)))
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -26,6 +26,7 @@ mod checkpoint;
 mod compactor;
 pub mod config;
 mod convert;
+mod corrupt_check;
 mod data_dir;
 mod error;
 mod gate;

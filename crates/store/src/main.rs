@@ -13,7 +13,7 @@ fn main() -> anyhow::Result<()> {
     let _failpoints = fail::FailScenario::setup();
     let (line, used) = with_environment(std::env::args_os(), |name| std::env::var_os(name));
     let flags = Flags::parse_from(line);
-    daemon::telemetry::init(&flags.log);
+    daemon::telemetry::init_at(&flags.log, &flags.log_level);
     if !used.is_empty() {
         tracing::info!(target: "store::config", variables = used.join(" "), "flags from the environment");
     }

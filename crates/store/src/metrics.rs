@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::config::{CLUSTER_VERSION, ETCD_VERSION};
+use crate::convert;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::response_op::Response;
@@ -313,10 +314,11 @@ impl Scrape {
     fn mvcc(&self) -> Vec<Gauge> {
         let state = self.shared.state.read();
         let kv = &state.kv;
+        let compacted = convert::compact_revision(kv.compacted());
         vec![
             ("etcd_debugging_mvcc_keys_total", "Total number of keys", count(kv.live_keys())),
             ("etcd_debugging_mvcc_current_revision", "The current revision of store", kv.revision()),
-            ("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store", kv.compacted()),
+            ("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store", compacted),
             ("etcd_debugging_mvcc_watcher_total", "Total number of watchers", count(self.shared.hub.watchers())),
             (
                 "etcd_debugging_mvcc_watch_stream_total",

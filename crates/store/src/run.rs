@@ -21,7 +21,7 @@ use crate::raft_node::{self, Handle, Outbound as _, RaftThread};
 use crate::server::{self, Listener};
 use crate::service::{self, Context};
 use crate::shared::Shared;
-use crate::{compactor, data_dir, leader_watch, lessor, side};
+use crate::{compactor, corrupt_check, data_dir, leader_watch, lessor, side};
 
 /// Between two tries to find the cluster's quorum.
 const PUBLISH_RETRY: Duration = Duration::from_millis(200);
@@ -32,7 +32,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let peer_tls = tls(config.peer_tls.as_ref(), &["h2"])?;
     let connector = Connector::new(peer_client_tls(config.peer_tls.as_ref())?);
     let opened = data_dir::open(&config, || find_cluster(&config, &connector)).await?;
-    let _lock = opened.lock;
+    let _locks = opened.locks;
     let clients = bind(&config.clients, client_tls.as_ref()).await?;
     let peer_port = bind(&config.peers, peer_tls.as_ref()).await?;
     let side = bind(&config.metrics, client_tls.as_ref()).await?;
@@ -110,6 +110,9 @@ async fn serve(
         () = failed.cancelled() => return Ok(()),
         () = removed.cancelled() => return Ok(()),
         () = stop.cancelled() => return Ok(()),
+    }
+    if config.initial_corrupt_check {
+        corrupt_check::run(context).await?;
     }
     let mut background = JoinSet::new();
     let (shared, node) = (context.shared.clone(), context.node.clone());

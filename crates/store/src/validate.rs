@@ -160,7 +160,8 @@ mod tests {
         check(vec![txn_op(vec![put_op("a")], vec![put_op("a")])], Ok(()));
         check(vec![put_op("a"), txn_op(vec![], vec![put_op("a")])], duplicate);
         check(vec![delete_op("a", "c"), txn_op(vec![put_op("b")], vec![])], duplicate);
-        check(vec![delete_op("a", "\0"), put_op("b"), txn_op(vec![put_op("c")], vec![])], Ok(()));
+        check(vec![delete_op("a", "\0"), put_op("b")], Ok(()));
+        check(vec![delete_op("a", "\0"), txn_op(vec![put_op("c")], vec![])], Ok(()));
         check(vec![txn_op(vec![delete_op("a", "c")], vec![]), put_op("b")], duplicate);
         check(vec![put_op("")], Err(Refusal::EmptyKey));
         check(vec![put_op("a"), put_op("b"), put_op("c"), put_op("d")], Err(Refusal::TooManyOps));

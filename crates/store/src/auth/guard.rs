@@ -85,7 +85,7 @@ impl<'a> Guard<'a> {
         self.judge(|rights| may_txn(rights, r, leases))
     }
 
-    /// To attach to a lease, to renew or to end it is to decide over its keys.
+    /// To attach to a lease or to end it is to decide over its keys.
     pub fn write_attached(&self, lease: Option<&Lease>) -> Result<(), Error> {
         self.judge(|rights| attached(lease).all(|key| rights.may_write(&key)))
     }

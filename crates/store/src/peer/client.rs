@@ -5,6 +5,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::hello::Hello;
+use crate::pb::etcdserverpb::{HashKvRequest, HashKvResponse};
 use crate::pb::kvraft::peer_client::PeerClient as Generated;
 use crate::pb::kvraft::{
     Empty, MembersResponse, MessageBatch, PromoteRequest, RenewRequest, RenewResponse, SnapshotPiece,
@@ -41,6 +42,10 @@ impl PeerClient {
 
     pub async fn remaining(&mut self, id: i64) -> Result<RenewResponse, Status> {
         self.client.remaining(self.hello.introduce(RenewRequest { id }, self.to)).await.map(Response::into_inner)
+    }
+
+    pub async fn hash(&mut self, revision: i64) -> Result<HashKvResponse, Status> {
+        self.client.hash(self.hello.introduce(HashKvRequest { revision }, self.to)).await.map(Response::into_inner)
     }
 
     pub async fn promote(&mut self, id: u64) -> Result<MembersResponse, Status> {

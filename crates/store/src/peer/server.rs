@@ -14,13 +14,14 @@ use super::link::MAX_BATCH_BYTES;
 use super::{snapshots, wire};
 use crate::auth::Asker;
 use crate::error::Refusal;
+use crate::pb::etcdserverpb::{HashKvRequest, HashKvResponse};
 use crate::pb::kvraft::peer_server::{Peer, PeerServer};
 use crate::pb::kvraft::{
     Empty, MembersResponse, MessageBatch, PromoteRequest, RenewRequest, RenewResponse, SnapshotPiece,
 };
 use crate::raft_node::Input;
 use crate::server::{Reply, Routes};
-use crate::service::{Context, keep_alive, promote};
+use crate::service::{Context, hash, keep_alive, promote};
 use crate::shared::Shared;
 
 /// A batch is not ended in the middle of a message.
@@ -115,6 +116,11 @@ impl Peer for Service {
         self.leads()?;
         let ttl = self.shared.lessor.remaining_seconds(r.get_ref().id).unwrap_or(0);
         Ok(Response::new(RenewResponse { ttl }))
+    }
+
+    async fn hash(&self, r: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
+        self.check(r.metadata())?;
+        hash(&self.shared, r.get_ref().revision).await.map(Response::new)
     }
 
     async fn promote(&self, r: Request<PromoteRequest>) -> Result<Response<MembersResponse>, Status> {

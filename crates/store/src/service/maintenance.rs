@@ -14,6 +14,7 @@ use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::kvraft::command::Op as Command;
+use crate::shared::Shared;
 use crate::state::Outcome;
 
 const SERVICE: &str = "etcdserverpb.Maintenance";
@@ -97,33 +98,33 @@ impl Maintenance {
         }
         Ok(())
     }
+}
 
-    /// A checksum over every record up to a revision; equal on members with equal data.
-    async fn hash(&self, revision: i64) -> Result<pb::HashKvResponse, Status> {
-        let (records, now, compact_revision) = {
-            let state = self.0.shared.state.read();
-            (state.kv.records(), state.kv.revision(), state.kv.compacted())
-        };
-        let hash_revision = if revision == 0 { now } else { revision };
-        if hash_revision > now {
-            return Err(Refusal::FutureRevision.into());
-        }
-        if hash_revision < compact_revision {
-            return Err(Refusal::Compacted.into());
-        }
-        let hashed = tokio::task::spawn_blocking(move || {
-            let mut hasher = crc32fast::Hasher::new();
-            for (at, kv) in records.iter().take_while(|(at, _)| at.main <= hash_revision) {
-                hasher.update(&at.main.to_be_bytes());
-                hasher.update(&at.sub.to_be_bytes());
-                hasher.update(&convert::key_value(kv).encode_to_vec());
-            }
-            hasher.finalize()
-        });
-        let hash = hashed.await.map_err(|_| Status::internal("the hash was not finished"))?;
-        let header = Some(self.0.shared.header(now));
-        Ok(pb::HashKvResponse { header, hash, compact_revision, hash_revision })
+/// A checksum over every record up to a revision; equal on members with equal data. At revision 0 the newest.
+pub async fn hash(shared: &Shared, revision: i64) -> Result<pb::HashKvResponse, Status> {
+    let (records, now, compact_revision) = {
+        let state = shared.state.read();
+        (state.kv.records(), state.kv.revision(), convert::compact_revision(state.kv.compacted()))
+    };
+    let hash_revision = if revision == 0 { now } else { revision };
+    if hash_revision > now {
+        return Err(Refusal::FutureRevision.into());
     }
+    if hash_revision < compact_revision {
+        return Err(Refusal::Compacted.into());
+    }
+    let hashed = tokio::task::spawn_blocking(move || {
+        let mut hasher = crc32fast::Hasher::new();
+        for (at, kv) in records.iter().take_while(|(at, _)| at.main <= hash_revision) {
+            hasher.update(&at.main.to_be_bytes());
+            hasher.update(&at.sub.to_be_bytes());
+            hasher.update(&convert::key_value(kv).encode_to_vec());
+        }
+        hasher.finalize()
+    });
+    let hash = hashed.await.map_err(|_| Status::internal("the hash was not finished"))?;
+    let header = Some(shared.header(now));
+    Ok(pb::HashKvResponse { header, hash, compact_revision, hash_revision })
 }
 
 #[tonic::async_trait]
@@ -154,7 +155,7 @@ impl pb::maintenance_server::Maintenance for Maintenance {
     async fn hash(&self, r: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
         let answer = async {
             self.0.admit_admin(r).await?;
-            let pb::HashKvResponse { header, hash, .. } = self.hash(0).await?;
+            let pb::HashKvResponse { header, hash, .. } = hash(&self.0.shared, 0).await?;
             Ok(pb::HashResponse { header, hash })
         };
         let answer = answer.await;
@@ -164,7 +165,7 @@ impl pb::maintenance_server::Maintenance for Maintenance {
     async fn hash_kv(&self, r: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
         let answer = async {
             let (_, r) = self.0.admit_admin(r).await?;
-            self.hash(r.revision).await
+            hash(&self.0.shared, r.revision).await
         };
         let answer = answer.await;
         self.0.answer(SERVICE, "HashKV", answer)

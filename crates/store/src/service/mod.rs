@@ -16,6 +16,7 @@ pub use cluster::promote;
 pub use lease::keep_alive;
 #[cfg(test)]
 pub use lease::{renew_here, renew_if_sure};
+pub use maintenance::hash;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -36,8 +36,6 @@ const MAX_UNSENT: usize = 16;
 const LIMITS: mvcc::Limits = mvcc::Limits { events: 1_000, bytes: 1 << 20 };
 /// The id under which a stream as a whole is spoken of, and that of a watch never made.
 const NO_WATCH: i64 = -1;
-/// How etcd tells that nothing was compacted.
-const NEVER_COMPACTED: i64 = -1;
 
 pub struct Watch(pub Context);
 
@@ -317,8 +315,7 @@ impl Task {
         let revision = self.context.shared.state.read().kv.revision();
         let canceled = pb::WatchResponse {
             canceled: true,
-            // Before the first compaction only what is before any revision; clients take none for no compaction.
-            compact_revision: if compact_revision == 0 { NEVER_COMPACTED } else { compact_revision },
+            compact_revision: convert::compact_revision(compact_revision),
             cancel_reason: Refusal::Compacted.to_string(),
             ..self.response(id, revision)
         };

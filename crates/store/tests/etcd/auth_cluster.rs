@@ -103,20 +103,22 @@ async fn tokens_and_permissions_hold_on_every_member() {
     denied(ann.put("late", "", None).await);
     denied(ann.get("late", None).await);
 
-    // A follower judges who renews a lease, before it asks the leader to.
+    // A follower judges who renews a lease, before it asks the leader to: any user may, whose keys it ever has.
     let lease = ann.lease_grant(600, None).await.expect("any user may").id();
     let attach = || Some(PutOptions::new().with_lease(lease));
     ann.put("app/lock", "", attach()).await.expect("granted");
-    let (mut keeper, mut renewals) = ann.lease_keep_alive(lease).await.expect("ann may write its key");
+    let (mut keeper, mut renewals) = ann.lease_keep_alive(lease).await.expect("any user may");
     secured.roots[leader].put("other", "", attach()).await.expect("root may");
     secured.settle(first).await;
     keeper.keep_alive().await.expect("sent");
-    denied(renewals.message().await);
+    assert_eq!(renewals.message().await.expect("renewed").expect("the stream goes on").ttl(), 600);
     denied(ann.lease_revoke(lease).await);
 
     secured.roots[second].user_change_password("ann", "new").await.expect("a user");
     secured.settle(first).await;
     assert_eq!(refusal(ann.get("app/x", None).await).1, "etcdserver: invalid auth token");
+    keeper.keep_alive().await.expect("sent");
+    assert_eq!(refusal(renewals.message().await).1, "etcdserver: invalid auth token");
     login(&secured.cluster.servers[leader], "ann", "new").await;
 }
 

@@ -19,6 +19,14 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(flags: &[&str]) -> Cluster {
+        let mut cluster = Cluster::new(flags);
+        cluster.servers.iter_mut().for_each(Server::launch);
+        cluster.servers.iter_mut().for_each(|server| server.await_line("ready to serve client requests"));
+        cluster
+    }
+
+    /// Not started yet.
+    pub fn new(flags: &[&str]) -> Cluster {
         let mut servers: Vec<Server> = (0..3).map(|_| Server::new(flags)).collect();
         let names: Vec<String> =
             servers.iter().enumerate().map(|(n, server)| format!("m{n}={}", server.peer_url())).collect();
@@ -32,8 +40,6 @@ impl Cluster {
                 std::fs::copy(servers[0].path(file), servers[n].path(file)).expect("writable");
             }
         }
-        servers.iter_mut().for_each(Server::launch);
-        servers.iter_mut().for_each(|server| server.await_line("ready to serve client requests"));
         Cluster { servers }
     }
 
@@ -267,7 +273,12 @@ async fn members_come_and_go() {
     let mut newcomer = fresh.client().await;
     await_value(&mut newcomer, "k", "v").await;
     let refused = refusal(newcomer.put("k", "w", None).await);
-    assert_eq!(refused.1, "etcdserver: rpc not supported for learner");
+    let not_here = "etcdserver: rpc not supported for learner";
+    assert_eq!(refused.1, not_here);
+    assert_eq!(refusal(newcomer.watch("k", None).await.map(|_| ())).1, not_here);
+    assert_eq!(refusal(newcomer.member_list().await).1, not_here);
+    let piece = newcomer.snapshot().await.expect("a stream").message().await.expect("a learner's, too");
+    assert!(!piece.expect("not empty").blob().is_empty());
     let promoted = async {
         while client.member_promote(id).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::cluster::Cluster;
 use crate::harness::Server;
 
 /// Starts on what is there; it must end, and say why.
@@ -55,6 +56,54 @@ async fn a_log_that_ends_before_its_checkpoint_is_damaged() {
     let zeros = vec![0; usize::try_from(length - HEAD_BYTES).expect("16 MiB")];
     file.write_all_at(&zeros, HEAD_BYTES).expect("writable");
     check(&server, "is damaged: it ends at entry");
+}
+
+/// A store with one value, as a file.
+async fn snapshot_of(value: &str) -> (tempfile::TempDir, PathBuf) {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    client.put("key", value, None).await.expect("a plain put");
+    let mut stream = client.snapshot().await.expect("a stream");
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.message().await.expect("no error") {
+        bytes.extend_from_slice(piece.blob());
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("snapshot");
+    fs::write(&file, bytes).expect("writable");
+    (dir, file)
+}
+
+/// Members of one cluster that were restored from different snapshots do not notice; one that is told to look does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_with_other_data_does_not_serve() {
+    let (_dirs, files): (Vec<_>, Vec<_>) = [snapshot_of("one").await, snapshot_of("two").await].into_iter().unzip();
+    let mut cluster = Cluster::new(&[]);
+    for (server, file) in cluster.servers.iter().zip([&files[0], &files[0], &files[1]]) {
+        let restored = server.command().arg("restore").arg(file).output().expect("runs");
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    }
+    cluster.servers[2].add_flags(&["--feature-gates", "InitialCorruptCheck=true"]);
+    cluster.servers.iter_mut().for_each(Server::launch);
+    cluster.servers[2].await_line("found data inconsistency with peers");
+    assert!(!cluster.servers[2].await_end().success());
+}
+
+/// On a disk of its own, say; its directory is nobody else's.
+#[tokio::test]
+async fn the_log_lies_where_it_is_told_to() {
+    let mut server = Server::new(&[]);
+    let wal = server.path("log");
+    server.add_flags(&["--wal-dir", wal.to_str().expect("ascii")]);
+    server.restart();
+    server.client().await.put("key", "value", None).await.expect("a plain put");
+    assert!(!segments(&wal).is_empty() && !server.path("data/member/wal").exists());
+    let mut other = Server::new(&[]);
+    other.add_flags(&["--wal-dir", wal.to_str().expect("ascii")]);
+    check(&other, "another process uses");
+    server.kill();
+    server.restart();
+    assert_eq!(server.client().await.get("key", None).await.expect("readable").count(), 1);
 }
 
 #[test]
