@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use nix::sys::resource::{Resource, getrlimit};
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -47,7 +48,11 @@ impl Collector for Process {
         let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         let gauge = ConstGauge::new(i64::try_from(open).unwrap_or(i64::MAX));
         let help = "Number of open file descriptors.";
-        gauge.encode(encoder.encode_descriptor("process_open_fds", help, None, gauge.metric_type())?)
+        gauge.encode(encoder.encode_descriptor("process_open_fds", help, None, gauge.metric_type())?)?;
+        let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        let gauge = ConstGauge::new(i64::try_from(most).unwrap_or(i64::MAX));
+        let help = "Maximum number of open file descriptors.";
+        gauge.encode(encoder.encode_descriptor("process_max_fds", help, None, gauge.metric_type())?)
     }
 }
 

@@ -5,6 +5,7 @@
 //! <data-dir>/member/wal/          the log, the authority; `--wal-dir` puts it elsewhere
 //! <data-dir>/member/checkpoint/   the state as of some entry of it
 //! <data-dir>/member/founding      while both are made; what is there without the other then is of no account
+//! <data-dir>/member/restoring     while both are made from a snapshot; what is there then is of no use
 //! ```
 //!
 //! Neither is made anew without the other: whatever is missing held what clients were promised.
@@ -26,6 +27,8 @@ use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::{Bootstrap, MembersResponse};
 use crate::snapshot;
 use crate::state::{Applied, State};
+
+const RESTORING: &str = "restoring";
 
 pub struct Opened {
     /// Held while the process lives.
@@ -50,9 +53,14 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
     let locks = lock_all(config, &member)?;
     let wal_dir = config.wal_dir.clone();
     refuse_etcds(&member)?;
+    ensure!(
+        !Unfinished(member.join(RESTORING)).is_under_way()?,
+        "{} is what an interrupted restore left: remove it, and restore again",
+        member.display()
+    );
     let mut checkpoint = Redb::open(&member.join("checkpoint"))?;
     let saved = checkpoint.load()?;
-    let founding = Founding(member.join("founding"));
+    let founding = Unfinished(member.join("founding"));
     if !Wal::exists(&wal_dir)? {
         ensure!(
             saved.is_none() || founding.is_under_way()?,
@@ -153,6 +161,8 @@ pub fn restore(config: &Config, snapshot: &Path) -> Result<()> {
     create(&member)?;
     let _locks = lock_all(config, &member)?;
     ensure!(!Wal::exists(&config.wal_dir)?, "{} holds a log already", config.wal_dir.display());
+    let restoring = Unfinished(member.join(RESTORING));
+    restoring.begin()?;
     let bootstrap = bootstrap(config);
     let metadata = Bytes::from(bootstrap.encode_to_vec());
     let founded = State::founded(bootstrap);
@@ -160,6 +170,7 @@ pub fn restore(config: &Config, snapshot: &Path) -> Result<()> {
     Redb::open(&member.join("checkpoint"))?.replace(&state.head(), &state.kv.records())?;
     Wal::create(&config.wal_dir, metadata, state.applied.into(), Options::default())?;
     sync_dir(&config.data_dir)?;
+    restoring.end()?;
     println!("restored revision {} into {}", state.kv.revision(), config.data_dir.display());
     Ok(())
 }
@@ -194,9 +205,9 @@ fn lock(dir: &Path) -> Result<File> {
 }
 
 /// Marks that log and checkpoint are being made.
-struct Founding(PathBuf);
+struct Unfinished(PathBuf);
 
-impl Founding {
+impl Unfinished {
     fn is_under_way(&self) -> Result<bool> {
         self.0.try_exists().with_context(|| format!("cannot look for {}", self.0.display()))
     }

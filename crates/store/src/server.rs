@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +32,9 @@ use crate::metrics::Traffic;
 
 /// Those that come on top are let go at once.
 const MAX_CONNECTIONS: usize = 16_384;
+/// Open files that no client may take: the log, the checkpoint, the peers and who asks for metrics need theirs.
+const RESERVED_FILES: u64 = 150;
+const MIN_CONNECTIONS: u64 = 16;
 /// A peer that does not finish its handshake is let go after this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Every watch may be a stream of its own.
@@ -110,6 +114,20 @@ pub async fn serve(
     Ok(())
 }
 
+/// How many files this process may have open, as many as it can be granted.
+fn open_files() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return RESERVED_FILES };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    }
+}
+
+fn max_connections(open_files: u64) -> usize {
+    let left = open_files.saturating_sub(RESERVED_FILES).max(MIN_CONNECTIONS);
+    usize::try_from(left).map_or(MAX_CONNECTIONS, |left| left.min(MAX_CONNECTIONS))
+}
+
 async fn accept(
     Listener { listener, tls }: Listener,
     routes: Arc<impl Routes>,
@@ -118,7 +136,7 @@ async fn accept(
     drain: CancellationToken,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(max_connections(open_files())));
     loop {
         let stream = tokio::select! {
             () = drain.cancelled() => return,
@@ -235,4 +253,28 @@ struct Connection {
     io: Pin<Box<dyn Io>>,
     name: Option<CommonName>,
     company: Arc<Company>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_rest() {
+        let check = |files: u64, expected: usize| assert_eq!(max_connections(files), expected, "{files} files");
+        check(256, 106);
+        check(1_024, 874);
+        check(1 << 20, MAX_CONNECTIONS);
+        check(u64::MAX, MAX_CONNECTIONS);
+        check(100, 16);
+    }
+
+    #[test]
+    fn a_long_message_is_refused_in_gos_words() {
+        let tonics = "Error, decoded message length too large: found 2097160 bytes, the limit is: 2097152 bytes";
+        let told = too_large(&Status::out_of_range(tonics)).expect("known words");
+        assert_eq!(told.code(), tonic::Code::ResourceExhausted);
+        assert_eq!(told.message(), "grpc: received message larger than max (2097160 vs. 2097152)");
+        assert!(too_large(&Status::out_of_range("etcdserver: mvcc: required revision has been compacted")).is_none());
+    }
 }

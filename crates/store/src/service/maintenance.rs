@@ -110,7 +110,8 @@ pub async fn hash(shared: &Shared, revision: i64) -> Result<pb::HashKvResponse, 
     if hash_revision > now {
         return Err(Refusal::FutureRevision.into());
     }
-    if hash_revision < compact_revision {
+    // Before the first revision there is nothing to hash, compacted or not.
+    if (0..compact_revision).contains(&hash_revision) {
         return Err(Refusal::Compacted.into());
     }
     let hashed = tokio::task::spawn_blocking(move || {

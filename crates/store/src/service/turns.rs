@@ -2,6 +2,7 @@
 //! of it, in the same keys as by the recipes of etcd's clients, so that both may take part in one queue.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mvcc::{Bounds, Event, Filter, KeyRange, KeyValue, Order, Range, Target};
@@ -9,7 +10,7 @@ use tonic::{Code, Response, Status};
 
 use super::Context;
 use super::kv::Kv;
-use crate::auth::Asker;
+use crate::auth::{Asker, Caller};
 use crate::error::Refusal;
 use crate::hub;
 use crate::pb::etcdserverpb as pb;
@@ -20,6 +21,7 @@ use crate::server::ConnectionId;
 
 /// For how long a place is kept if nobody said by which lease.
 const SESSION_TTL_SECONDS: i64 = 60;
+const LEAVE_RETRY: Duration = Duration::from_millis(500);
 /// One reading of what happened to a key.
 const LIMITS: mvcc::Limits = mvcc::Limits { events: 100, bytes: 1 << 20 };
 /// The one watch of each stream here.
@@ -57,9 +59,18 @@ impl Queue {
         Kv(self.context.clone()).txn_as(self.asker.clone(), txn).await
     }
 
-    /// Judged once, as a watch is when it is made.
     fn check_readable(&self) -> Result<(), Refusal> {
         Ok(self.context.shared.state.read().auth.guard(&self.asker).read(&self.keys())?)
+    }
+
+    /// As of now: who has waited was identified before other users and roles changed, which is no reason to refuse them.
+    fn check_still_readable(&self) -> Result<(), Refusal> {
+        let state = self.context.shared.state.read();
+        let asker = match &self.asker {
+            Asker::User(caller) => Asker::User(Caller { revision: state.auth.revision(), ..caller.clone() }),
+            other => other.clone(),
+        };
+        Ok(state.auth.guard(&asker).read(&self.keys())?)
     }
 
     /// Takes a place, or finds the one that the lease has.
@@ -88,6 +99,7 @@ impl Queue {
         let mut waiting = Waiting { queue: Some(self), place: place.clone() };
         let queue = waiting.queue.as_ref().expect("not given up yet");
         queue.wait(place).await?;
+        queue.check_still_readable()?;
         let (first, at) = queue.find(KeyRange::Single(place.key.clone()), Bounds::default(), Order::None)?;
         if first.is_none_or(|kv| kv.create_revision != place.revision) {
             return Err(Refusal::SessionExpired.into());
@@ -100,10 +112,20 @@ impl Queue {
     /// The state here holds the place, so it holds, or held, whatever is older.
     async fn wait(&self, place: &Place) -> Result<(), Refusal> {
         let older = Bounds { max_create: place.revision - 1, ..Bounds::default() };
-        while let (Some(before), _) = self.find(self.keys(), older, Order::Descend)? {
-            let mut end = Follow::new(&self.context, KeyRange::Single(before.key.clone()), before.mod_revision + 1);
-            while !end.next().await?.iter().any(Event::is_delete) {}
+        while let (Some(before), at) = self.find(self.keys(), older, Order::Descend)? {
+            match self.gone(before.key.clone(), at).await {
+                // It happened just now, and is compacted already: looks again.
+                Ok(()) | Err(Refusal::Compacted) => {}
+                Err(refusal) => return Err(refusal),
+            }
         }
+        Ok(())
+    }
+
+    /// Returns when a key that was there at a revision is not there any more.
+    async fn gone(&self, key: Bytes, at: i64) -> Result<(), Refusal> {
+        let mut end = Follow::new(&self.context, KeyRange::Single(key), at + 1);
+        while !end.next().await?.iter().any(Event::is_delete) {}
         Ok(())
     }
 
@@ -130,6 +152,21 @@ impl Queue {
     /// Does something to a place if it is still the one it was; none if it is not.
     pub async fn change(&self, key: &Bytes, revision: i64, change: Request) -> Result<pb::TxnResponse, Status> {
         self.txn(since(key, revision, change, None)).await
+    }
+
+    /// Tries until it is done, or the place has ended with its lease: others stand behind it.
+    async fn leave_surely(&self, place: &Place) {
+        let shared = &self.context.shared;
+        while let Err(error) = self.leave(&place.key, place.revision).await {
+            tracing::debug!(%error, "a place in line is not given up yet");
+            tokio::select! {
+                () = tokio::time::sleep(LEAVE_RETRY) => {}
+                () = self.context.drain.cancelled() => return,
+            }
+            if shared.state.read().kv.leases().get(place.lease).is_none() {
+                return;
+            }
+        }
     }
 
     pub async fn leave(&self, key: &Bytes, revision: i64) -> Result<pb::TxnResponse, Status> {
@@ -167,13 +204,11 @@ struct Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let Some(queue) = self.queue.take() else { return };
+        // The server's own doing, whatever the client may by now.
+        let queue = Queue { asker: Asker::Member, ..queue };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let place = self.place.clone();
-        runtime.spawn(async move {
-            if let Err(error) = queue.leave(&place.key, place.revision).await {
-                tracing::warn!(%error, "a place in line was not given up; it ends with its lease");
-            }
-        });
+        runtime.spawn(async move { queue.leave_surely(&place).await });
     }
 }
 
@@ -201,8 +236,10 @@ impl Follow {
             () = self.stream.marked() => {}
             () = self.context.drain.cancelled() => return Err(Refusal::Stopped),
         }
-        self.stream.take_marked();
-        let batch = self.context.shared.state.read().kv.history().read(self.next, &self.filter, LIMITS)?;
+        // Nothing happened before the mark; what was before it may be compacted.
+        let marked = self.stream.take_marked().remove(&WATCH).unwrap_or(self.next);
+        let from = self.next.max(marked);
+        let batch = self.context.shared.state.read().kv.history().read(from, &self.filter, LIMITS)?;
         self.next = batch.next;
         if !batch.done {
             self.stream.mark(WATCH, self.next);

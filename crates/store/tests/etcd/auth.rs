@@ -2,16 +2,19 @@
 //! reads `app/` and writes `app/lock`.
 
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use etcd_client::{
     AlarmAction, AlarmType, Client, Compare, CompareOp, DeleteOptions, GetOptions, Permission, PermissionType,
     PutOptions, Txn, TxnOp, UserAddOptions, WatchOptions,
 };
 
+use tokio::time::timeout;
+
 use crate::harness::{DEADLINE, Server, refusal};
 use crate::watch::next;
 
+const UNKNOWN: i32 = 2;
 pub const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;
 const FAILED_PRECONDITION: i32 = 9;
@@ -207,6 +210,39 @@ async fn a_right_that_is_taken_is_gone_at_once() {
     denied(ann.get("app/x", None).await);
     root.user_delete("ann").await.expect("a user");
     check(ann.get("app/x", None).await, UNAUTHENTICATED, "invalid auth token");
+}
+
+/// Other changes of users do not matter to who waits; that the right is gone does, and so is the place then.
+#[tokio::test]
+async fn who_waits_for_a_lock_is_judged_when_it_is_free() {
+    let (server, mut root) = secured(&[]).await;
+    let locks = Permission::new(PermissionType::Readwrite, "l/").with_range_end("l0");
+    root.role_add("locks").await.expect("a new role");
+    root.role_grant_permission("locks", locks).await.expect("a role");
+    for revoked in [false, true] {
+        root.user_grant_role("ann", "locks").await.expect("user and role are there");
+        let held = root.lock("l", None).await.expect("free");
+        let mut ann = server.client_as("ann", "ann's").await.expect("the right password");
+        let waiting = tokio::spawn(async move { ann.lock("l", None).await });
+        let prefix = || Some(GetOptions::new().with_prefix().with_count_only());
+        while root.get("l/", prefix()).await.expect("root may").count() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if revoked {
+            root.user_revoke_role("ann", "locks").await.expect("granted before");
+        } else {
+            root.user_add("bob", "bob's", None).await.expect("a new user");
+        }
+        root.unlock(held.key()).await.expect("held");
+        let answer = timeout(DEADLINE, waiting).await.expect("in time").expect("no panic");
+        match answer {
+            Ok(lock) if !revoked => _ = root.unlock(lock.key()).await.expect("root may"),
+            answer => assert_eq!(refusal(answer), (UNKNOWN, "etcdserver: permission denied".to_owned())),
+        }
+        while root.get("l/", prefix()).await.expect("root may").count() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 /// Over a kill the log has everything, over an orderly end the checkpoint.

@@ -118,6 +118,61 @@ async fn an_election_is_led_by_one_and_heard_by_all() {
     assert_eq!(heard(&mut observer).await, "two still");
 }
 
+/// Something that has nothing to do with it, and then nothing older is left.
+async fn compact_everything(client: &mut Client) {
+    for _ in 0..20 {
+        client.put("noise", "", None).await.expect("a plain put");
+    }
+    let newest = client.get("noise", None).await.expect("readable").header().expect("always").revision();
+    client.compact(newest, None).await.expect("a past revision");
+}
+
+#[tokio::test]
+async fn who_waits_does_not_mind_a_compaction() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let held = client.lock("l", None).await.expect("free");
+    let mut waiting = Vec::new();
+    for place in 0..2 {
+        let (mut other, lease) = (client.clone(), lease(&mut client).await);
+        waiting.push(tokio::spawn(async move { other.lock("l", with(lease)).await }));
+        await_count(&mut client, "l/", 2 + place).await;
+        // The second comes after it, and what it waits for is gone from the history.
+        compact_everything(&mut client).await;
+    }
+    let mut held = held.key().to_vec();
+    for next in waiting {
+        assert!(!next.is_finished(), "nobody is let go");
+        client.unlock(held).await.expect("held");
+        let lock = timeout(DEADLINE, next).await.expect("in time").expect("no panic").expect("its turn");
+        held = lock.key().to_vec();
+    }
+}
+
+#[tokio::test]
+async fn an_observer_misses_nothing_after_a_compaction() {
+    const WORDS: i32 = 20;
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let lease = lease(&mut client).await;
+    let mut observer = client.election_client().observe("e").await.expect("a stream");
+    let elected = client.campaign("e", "0", lease).await.expect("free");
+    assert_eq!(heard(&mut observer).await, "0");
+    compact_everything(&mut client).await;
+    let options = || Some(ProclaimOptions::new().with_leader(key(&elected)));
+    let said = async {
+        for word in 1..=WORDS {
+            client.clone().proclaim(word.to_string(), options()).await.expect("leads");
+        }
+    };
+    let listening = async {
+        for word in 1..=WORDS {
+            assert_eq!(heard(&mut observer).await, word.to_string());
+        }
+    };
+    tokio::join!(said, listening);
+}
+
 #[tokio::test]
 async fn health_is_told_by_grpc() {
     use tonic_health::pb::HealthCheckRequest;

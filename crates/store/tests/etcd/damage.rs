@@ -107,6 +107,14 @@ async fn the_log_lies_where_it_is_told_to() {
 }
 
 #[test]
+fn half_a_restore_is_no_member() {
+    let server = Server::new(&[]);
+    fs::create_dir_all(server.path("data/member")).expect("writable");
+    fs::write(server.path("data/member/restoring"), "").expect("writable");
+    check(&server, "is what an interrupted restore left: remove it, and restore again");
+}
+
+#[test]
 fn etcds_data_is_not_taken_for_an_empty_directory() {
     let server = Server::new(&[]);
     fs::create_dir_all(server.path("data/member/snap")).expect("writable");
