@@ -74,6 +74,18 @@ impl Maintenance {
         Ok(response)
     }
 
+    /// Waits for what was written before, where that can be known: not at a learner, and not without a quorum. What such a
+    /// member has may be all that is left, and is worth saving then.
+    async fn catch_up(&self) {
+        let status = &self.0.shared.status;
+        if !status.is_voter() || status.leader() == 0 {
+            return;
+        }
+        if let Err(why) = self.0.read_index().await {
+            tracing::warn!(%why, "the snapshot is of what this member has, which may not be the newest");
+        }
+    }
+
     /// Returns once the other member leads.
     async fn move_to(&self, target: u64) -> Result<(), Refusal> {
         let shared = &self.0.shared;
@@ -176,10 +188,7 @@ impl pb::maintenance_server::Maintenance for Maintenance {
         let answer = async {
             let (asker, _) = self.0.admit_to_learner(r).await?;
             self.0.shared.state.read().auth.guard(&asker).admin()?;
-            // A learner's is as old as the learner is behind.
-            if self.0.shared.status.is_voter() {
-                self.0.read_index().await?;
-            }
+            self.catch_up().await;
             Ok(snapshot_stream::stream(&self.0.shared))
         };
         let answer = answer.await;

@@ -173,6 +173,10 @@ async fn members_agree_and_survive_their_leader() {
     assert_eq!(value(&mut client, "k", true).await.as_deref(), Some("two"));
     let refused = refusal(client.put("k", "three", None).await);
     assert_eq!(refused.0, i32::from(tonic::Code::Unavailable), "{refused:?}");
+    // And what it has can be saved: it may be all that is left.
+    let mut pieces = client.snapshot().await.expect("a stream");
+    let saved = timeout(DEADLINE, pieces.message()).await.expect("in time").expect("no error");
+    assert!(!saved.expect("not empty").blob().is_empty());
 }
 
 /// Who asks for a leader is not left to wait at a member that has none.
