@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use apiserver::config::Flags;
@@ -53,9 +54,20 @@ impl Drop for Harness {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody is given twice, from below those that the kernel gives to clients: one of theirs may be taken
+/// before the store has bound it. Other test processes begin elsewhere.
 fn port() -> u16 {
-    StdListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    const PORTS: std::ops::Range<u32> = 12_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(101);
+    for _ in PORTS {
+        let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let port = u16::try_from(PORTS.start + offset).expect("below 32,000");
+        if StdListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("loopback has no free port");
 }
 
 fn store(dir: &Path) -> (Store, String) {

@@ -100,6 +100,8 @@ impl Queue {
         let queue = waiting.queue.as_ref().expect("not given up yet");
         queue.wait(place).await?;
         queue.check_still_readable()?;
+        // What is known here may be old: the place may have ended with its lease meanwhile.
+        queue.context.read_index().await?;
         let (first, at) = queue.find(KeyRange::Single(place.key.clone()), Bounds::default(), Order::None)?;
         if first.is_none_or(|kv| kv.create_revision != place.revision) {
             return Err(Refusal::SessionExpired.into());
