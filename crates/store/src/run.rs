@@ -18,7 +18,7 @@ use crate::pb::kvraft::MembersResponse;
 use crate::pb::kvraft::command::Op;
 use crate::peer::{self, Connector, Hello, Joiner, Peers};
 use crate::raft_node::{self, Handle, Outbound as _, RaftThread};
-use crate::server::{self, Listener};
+use crate::server::{self, Listener, PEER_CONNECTIONS};
 use crate::service::{self, Context};
 use crate::shared::Shared;
 use crate::{compactor, corrupt_check, data_dir, leader_watch, lessor, side};
@@ -74,7 +74,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     // Open before this member asks anything of the cluster: a quorum may need its answers.
     let talking = CancellationToken::new();
     let routes = peer::routes(hello, &context, peer_inputs);
-    let peer_server = peer_runtime.spawn(server::serve(peer_port, routes, Traffic::default(), talking.clone()));
+    let peer_server =
+        peer_runtime.spawn(server::serve(peer_port, routes, Traffic::default(), PEER_CONNECTIONS, talking.clone()));
     let served = serve(&config, &context, clients, &stop, &failed).await;
     drain.cancel();
     let closing = tokio::task::spawn_blocking(|| threads.stop()).await.context("the node's threads did not end")?;
@@ -122,8 +123,9 @@ async fn serve(
     background.spawn(async move { match leader_watch::run(&shared, election_timeout).await {} });
     background.spawn(expire(context.shared.clone(), context.node.clone()));
     let ending = context.drain.clone();
+    let traffic = context.shared.gauges.clients.clone();
     let serving =
-        server::serve(clients, service::routes(context), context.shared.gauges.clients.clone(), ending.clone());
+        server::serve(clients, service::routes(context), traffic, server::client_connections(), ending.clone());
     tokio::pin!(serving);
     daemon::notify::ready();
     tracing::info!(

@@ -30,10 +30,12 @@ use crate::authority::Authority;
 use crate::gather::{Company, Gather};
 use crate::metrics::Traffic;
 
-/// Those that come on top are let go at once.
+/// Of all listeners of a port; those that come on top are let go at once.
 const MAX_CONNECTIONS: usize = 16_384;
 /// Open files that no client may take: the log, the checkpoint, the peers and who asks for metrics need theirs.
 const RESERVED_FILES: u64 = 150;
+/// More than the members of any cluster need.
+pub const PEER_CONNECTIONS: usize = 48;
 const MIN_CONNECTIONS: u64 = 16;
 /// A peer that does not finish its handshake is let go after this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,11 +102,13 @@ pub async fn serve(
     listeners: Vec<Listener>,
     routes: impl Routes,
     traffic: Traffic,
+    max_connections: usize,
     drain: CancellationToken,
 ) -> Result<()> {
+    let places = Arc::new(Semaphore::new(max_connections));
     let (routes, open) = (Arc::new(routes), TaskTracker::new());
     for listener in listeners {
-        open.spawn(accept(listener, routes.clone(), traffic.clone(), open.clone(), drain.clone()));
+        open.spawn(accept(listener, routes.clone(), traffic.clone(), places.clone(), open.clone(), drain.clone()));
     }
     drain.cancelled().await;
     open.close();
@@ -123,6 +127,11 @@ fn open_files() -> u64 {
     }
 }
 
+/// How many connections clients may have; asks for as many open files as there are to be had.
+pub fn client_connections() -> usize {
+    max_connections(open_files())
+}
+
 fn max_connections(open_files: u64) -> usize {
     let left = open_files.saturating_sub(RESERVED_FILES).max(MIN_CONNECTIONS);
     usize::try_from(left).map_or(MAX_CONNECTIONS, |left| left.min(MAX_CONNECTIONS))
@@ -132,11 +141,11 @@ async fn accept(
     Listener { listener, tls }: Listener,
     routes: Arc<impl Routes>,
     traffic: Traffic,
+    places: Arc<Semaphore>,
     open: TaskTracker,
     drain: CancellationToken,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
-    let places = Arc::new(Semaphore::new(max_connections(open_files())));
     loop {
         let stream = tokio::select! {
             () = drain.cancelled() => return,

@@ -2,7 +2,7 @@
 //! reads `app/` and writes `app/lock`.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use etcd_client::{
     AlarmAction, AlarmType, Client, Compare, CompareOp, DeleteOptions, GetOptions, Permission, PermissionType,
@@ -11,6 +11,7 @@ use etcd_client::{
 
 use tokio::time::timeout;
 
+use crate::concurrency::await_count;
 use crate::harness::{DEADLINE, Server, refusal};
 use crate::watch::next;
 
@@ -224,10 +225,7 @@ async fn who_waits_for_a_lock_is_judged_when_it_is_free() {
         let held = root.lock("l", None).await.expect("free");
         let mut ann = server.client_as("ann", "ann's").await.expect("the right password");
         let waiting = tokio::spawn(async move { ann.lock("l", None).await });
-        let prefix = || Some(GetOptions::new().with_prefix().with_count_only());
-        while root.get("l/", prefix()).await.expect("root may").count() < 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        await_count(&mut root, "l/", 2).await;
         if revoked {
             root.user_revoke_role("ann", "locks").await.expect("granted before");
         } else {
@@ -239,9 +237,7 @@ async fn who_waits_for_a_lock_is_judged_when_it_is_free() {
             Ok(lock) if !revoked => _ = root.unlock(lock.key()).await.expect("root may"),
             answer => assert_eq!(refusal(answer), (UNKNOWN, "etcdserver: permission denied".to_owned())),
         }
-        while root.get("l/", prefix()).await.expect("root may").count() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        await_count(&mut root, "l/", 0).await;
     }
 }
 

@@ -21,7 +21,7 @@ fn with(lease: i64) -> Option<LockOptions> {
 }
 
 /// Waits until so many keys begin with a prefix.
-async fn await_count(client: &mut Client, prefix: &str, count: i64) {
+pub async fn await_count(client: &mut Client, prefix: &str, count: i64) {
     let counted = async {
         loop {
             let got = client.get(prefix, Some(GetOptions::new().with_prefix().with_count_only())).await;
