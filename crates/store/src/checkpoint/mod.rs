@@ -1,7 +1,7 @@
 //! Checkpoints: the state on disk as of one log entry, so that the log behind it can go.
 //!
 //! A checkpoint is incremental: it writes what changed since the last one, removes what a
-//! compaction let go of and records the applied index, all in one transaction of the engine.
+//! compaction let go of and records the applied index, all made durable by one commit of the engine.
 //! So a crash at any point leaves the last checkpoint or the new one, never a mixture, and the
 //! log still holds everything behind either.
 //!
@@ -11,6 +11,7 @@
 //! - The file is at most [`redb::MAX_SPACE_PERCENT`] of what it holds, plus a constant, after
 //!   each `tidy`.
 
+mod engine;
 mod load;
 mod record;
 mod redb;
