@@ -10,6 +10,7 @@ pub mod notify;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod tls_policy;
 pub mod trust;
 pub mod watch_file;
 

@@ -11,6 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 
+use crate::tls_policy::Policy;
 use crate::trust::{self, ClientTrust};
 use crate::watch_file::Watch;
 
@@ -151,7 +152,18 @@ pub fn server_config(
     clients: ClientAuth<'_>,
     alpn: &[&str],
 ) -> Result<ServerConfig, Error> {
-    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    server_config_under(&Policy::default(), cert, clients, alpn)
+}
+
+/// The same with the versions and cipher suites that a policy allows.
+pub fn server_config_under(
+    policy: &Policy,
+    cert: Arc<dyn ResolvesServerCert>,
+    clients: ClientAuth<'_>,
+    alpn: &[&str],
+) -> Result<ServerConfig, Error> {
+    let builder =
+        ServerConfig::builder_with_provider(policy.provider.clone()).with_protocol_versions(&policy.versions)?;
     let builder = match clients {
         ClientAuth::None => builder.with_no_client_auth(),
         ClientAuth::Optional(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, false)?),
@@ -165,8 +177,17 @@ pub fn server_config(
 
 /// A client's TLS: trusts `ca` only, shows `identity` when asked.
 pub fn client_config(ca: &Path, identity: Option<Arc<ReloadingCert>>) -> Result<ClientConfig, Error> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
+    client_config_under(&Policy::default(), ca, identity)
+}
+
+/// The same with the versions and cipher suites that a policy allows.
+pub fn client_config_under(
+    policy: &Policy,
+    ca: &Path,
+    identity: Option<Arc<ReloadingCert>>,
+) -> Result<ClientConfig, Error> {
+    let builder = ClientConfig::builder_with_provider(policy.provider.clone())
+        .with_protocol_versions(&policy.versions)?
         // A verifier of one's own is rustls' own, made anew when the file changes.
         .dangerous()
         .with_custom_certificate_verifier(trust::of_servers(ca)?);

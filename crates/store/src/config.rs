@@ -7,15 +7,20 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use daemon::LogArgs;
+use daemon::tls_policy::Policy;
 use serde::Deserialize;
 use url::Url;
 
+use crate::server::Tuning;
 use crate::token;
 
 mod cluster;
 mod environment;
+mod tls;
 
 pub use environment::with_environment;
+use tls::FileTls;
+pub use tls::Tls;
 
 /// The etcd release whose API is answered; clients decide by it what they may use.
 pub const ETCD_VERSION: &str = "3.6.6";
@@ -97,6 +102,9 @@ pub struct Settings {
     /// Time without a heartbeat before an election, in milliseconds
     #[arg(long, default_value_t = 1000)]
     pub election_timeout: u64,
+    /// Ask the others whether an election would be won before one begins; it cannot be turned off
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub pre_vote: bool,
     /// Refuse changes of members that would leave no quorum
     #[arg(long, action = clap::ArgAction::Set, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub strict_reconfig_check: bool,
@@ -139,6 +147,29 @@ pub struct Settings {
     pub client_cert_auth: bool,
     #[arg(skip)]
     client_transport_security: Option<FileTls>,
+    /// The lowest TLS version that clients and members may speak: TLS1.2 or TLS1.3
+    #[arg(long, default_value = "TLS1.2")]
+    pub tls_min_version: String,
+    /// The highest (default: no bound)
+    #[arg(long, default_value = "")]
+    pub tls_max_version: String,
+    /// Suites of TLS 1.2, by Go's names and separated by commas (default: all that are supported)
+    #[arg(long, default_value = "")]
+    #[serde(deserialize_with = "tls::list")]
+    pub cipher_suites: String,
+    /// The common name without which a certificate is not a member's
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip)]
+    pub peer_cert_allowed_cn: Option<String>,
+    /// How many requests and watches a client may have under way on a connection
+    #[arg(long, default_value_t = 100_000)]
+    pub max_concurrent_streams: u32,
+    /// Time without traffic after which the server asks a client whether it is there; 0 disables
+    #[arg(long, default_value = "30s")]
+    pub grpc_keepalive_interval: String,
+    /// Time after which a client that does not answer is gone
+    #[arg(long, default_value = "20s")]
+    pub grpc_keepalive_timeout: String,
     /// How to read --auto-compaction-retention: periodic or revision
     #[arg(long, default_value = "periodic")]
     pub auto_compaction_mode: String,
@@ -179,28 +210,10 @@ pub struct Settings {
     pub bcrypt_cost: u32,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct FileTls {
-    cert_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-    trusted_ca_file: Option<PathBuf>,
-    #[serde(default)]
-    client_cert_auth: bool,
-}
-
 impl Default for Settings {
     fn default() -> Settings {
         Settings::parse_from(["kube-store"])
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    pub cert: PathBuf,
-    pub key: PathBuf,
-    pub ca: Option<PathBuf>,
-    pub client_cert_auth: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,6 +251,10 @@ pub struct Config {
     pub advertise_peer_urls: Vec<String>,
     pub cluster_token: String,
     pub tls: Option<Tls>,
+    pub tls_policy: Policy,
+    /// Members' certificates have this common name.
+    pub peer_name: Option<String>,
+    pub tuning: Tuning,
     pub compaction: Compaction,
     pub quota_bytes: u64,
     pub max_txn_ops: usize,
@@ -268,6 +285,7 @@ impl Flags {
                     settings.peer_key_file = tls.key_file;
                     settings.peer_trusted_ca_file = tls.trusted_ca_file;
                     settings.peer_client_cert_auth = tls.client_cert_auth;
+                    settings.peer_cert_allowed_cn = tls.allowed_cn;
                 }
                 settings.validate().with_context(name)
             }
@@ -278,8 +296,8 @@ impl Flags {
 impl Settings {
     fn validate(self) -> Result<Config> {
         ensure!(!self.name.is_empty(), "--name must not be empty");
-        let tls = tls("", (&self.cert_file, &self.key_file, &self.trusted_ca_file), self.client_cert_auth)?;
-        let peer_tls = tls_of_peers(&self)?;
+        let tls = tls::of_clients(&self)?;
+        let peer_tls = tls::of_peers(&self)?;
         let peers = endpoints("listen-peer-urls", &self.listen_peer_urls, peer_tls.is_some(), "peer-")?;
         let (tick, election_ticks) = self.ticks()?;
         let advertise_peer_urls = urls("initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
@@ -298,6 +316,7 @@ impl Settings {
         };
         let bounded = quota_bytes <= MAX_QUOTA_BYTES || quota_bytes == u64::MAX;
         ensure!(bounded, "--quota-backend-bytes is more than {MAX_QUOTA_BYTES}");
+        ensure!(self.pre_vote, "--pre-vote=false: a member always asks before it calls an election");
         ensure!(self.max_txn_ops > 0, "--max-txn-ops must be at least 1");
         ensure!(self.snapshot_count > 0, "--snapshot-count must be at least 1");
         ensure!((1..=64 << 20).contains(&self.max_request_bytes), "--max-request-bytes must be between 1 and 67108864");
@@ -328,12 +347,28 @@ impl Settings {
             initial_corrupt_check: self.experimental_initial_corrupt_check || self.is_enabled(CORRUPT_CHECK)?,
             clients,
             tls,
+            tls_policy: tls::policy(&self)?,
+            peer_name: self.peer_cert_allowed_cn.clone(),
+            tuning: self.tuning()?,
             quota_bytes,
             name: self.name,
             cluster_token: self.initial_cluster_token,
             max_txn_ops: self.max_txn_ops,
             max_request_bytes: self.max_request_bytes,
             snapshot_count: self.snapshot_count,
+        })
+    }
+
+    fn tuning(&self) -> Result<Tuning> {
+        let read = |flag: &str, text: &str| duration(text).with_context(|| format!("--{flag}={text} is no duration"));
+        ensure!(self.max_concurrent_streams > 0, "--max-concurrent-streams must be at least 1");
+        let interval = read("grpc-keepalive-interval", &self.grpc_keepalive_interval)?;
+        let keepalive_timeout = read("grpc-keepalive-timeout", &self.grpc_keepalive_timeout)?;
+        ensure!(!keepalive_timeout.is_zero(), "--grpc-keepalive-timeout must be more than 0");
+        Ok(Tuning {
+            max_streams: self.max_concurrent_streams,
+            keepalive_interval: (!interval.is_zero()).then_some(interval),
+            keepalive_timeout,
         })
     }
 
@@ -383,33 +418,6 @@ impl Settings {
             mode => bail!("--auto-compaction-mode={mode} is neither periodic nor revision"),
         }
     }
-}
-
-type TlsFiles<'a> = (&'a Option<PathBuf>, &'a Option<PathBuf>, &'a Option<PathBuf>);
-
-/// `prefix` is what the flags of the peers' side begin with.
-fn tls(prefix: &str, (cert, key, ca): TlsFiles, client_cert_auth: bool) -> Result<Option<Tls>> {
-    let (cert, key) = match (cert, key) {
-        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
-        (None, None) => {
-            let needs = format!("--{prefix}client-cert-auth needs --{prefix}cert-file and --{prefix}key-file");
-            ensure!(!client_cert_auth, needs);
-            return Ok(None);
-        }
-        _ => bail!("--{prefix}cert-file and --{prefix}key-file must be set together"),
-    };
-    let needs = format!("--{prefix}client-cert-auth needs --{prefix}trusted-ca-file");
-    ensure!(ca.is_some() || !client_cert_auth, needs);
-    // etcd takes a trusted CA as a wish to verify.
-    Ok(Some(Tls { cert, key, client_cert_auth: client_cert_auth || ca.is_some(), ca: ca.clone() }))
-}
-
-fn tls_of_peers(settings: &Settings) -> Result<Option<Tls>> {
-    let files = (&settings.peer_cert_file, &settings.peer_key_file, &settings.peer_trusted_ca_file);
-    let tls = tls("peer-", files, settings.peer_client_cert_auth)?;
-    let trusts = tls.as_ref().is_none_or(|tls| tls.ca.is_some());
-    ensure!(trusts, "--peer-cert-file needs --peer-trusted-ca-file: members verify each other");
-    Ok(tls)
 }
 
 /// A duration as Go writes it: numbers with units, summed up.
@@ -509,6 +517,15 @@ mod tests {
         check(&["--initial-cluster-state", "old"], Err("neither new nor existing"));
         check(&["--election-timeout", "200"], Err("5 times"));
         check(&["--quota-backend-bytes", "-1"], Ok(()));
+        check(&["--pre-vote"], Ok(()));
+        check(&["--pre-vote=false"], Err("--pre-vote=false"));
+        check(&["--tls-min-version", "TLS1.3"], Ok(()));
+        check(&["--tls-min-version", "TLS1.1"], Err("--tls-min-version=TLS1.1: unexpected TLS version"));
+        check(&["--cipher-suites", "TLS_RSA_WITH_RC4_128_SHA"], Err("unexpected TLS cipher suite"));
+        check(&["--peer-cert-allowed-cn", "member"], Err("--peer-cert-allowed-cn needs --peer-cert-file"));
+        check(&["--max-concurrent-streams", "0"], Err("--max-concurrent-streams"));
+        check(&["--grpc-keepalive-interval", "0s"], Ok(()));
+        check(&["--grpc-keepalive-timeout", "1"], Err("--grpc-keepalive-timeout=1 is no duration"));
         check(&["--feature-gates", "InitialCorruptCheck=true"], Ok(()));
         check(&["--feature-gates", "InitialCorruptCheck"], Err("missing bool value"));
         check(&["--feature-gates", "InitialCorruptCheck=yes"], Err("use true or false"));
@@ -537,6 +554,7 @@ mod tests {
     fn the_file_speaks_etcds_keys() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         let text = "name: one\ndata-dir: /d\nlisten-client-urls: https://127.0.0.1:1\n\
+            cipher-suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]\n\
             client-transport-security:\n  cert-file: c\n  key-file: k\n  trusted-ca-file: a\n  client-cert-auth: true\n";
         std::fs::write(file.path(), text).expect("writable");
         let path = file.path().to_str().expect("ascii");

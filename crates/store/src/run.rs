@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use daemon::tls::{ClientAuth, ReloadingCert};
+use daemon::tls_policy::Policy;
 use daemon::{CancellationToken, health};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ use crate::pb::kvraft::MembersResponse;
 use crate::pb::kvraft::command::Op;
 use crate::peer::{self, Connector, Hello, Joiner, Peers};
 use crate::raft_node::{self, Handle, Outbound as _, RaftThread};
-use crate::server::{self, Listener, PEER_CONNECTIONS};
+use crate::server::{self, Listener, PEER_CONNECTIONS, Tuning};
 use crate::service::{self, Context};
 use crate::shared::Shared;
 use crate::{compactor, corrupt_check, data_dir, leader_watch, lessor, side};
@@ -28,19 +29,19 @@ const PUBLISH_RETRY: Duration = Duration::from_millis(200);
 
 /// Runs until `stop` is cancelled or the node fails.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
-    let client_tls = tls(config.tls.as_ref(), &["h2", "http/1.1"])?;
-    let peer_tls = tls(config.peer_tls.as_ref(), &["h2"])?;
-    let connector = Connector::new(peer_client_tls(config.peer_tls.as_ref())?);
+    let client_tls = tls(config.tls.as_ref(), &config.tls_policy, &["h2", "http/1.1"])?;
+    let peer_tls = tls(config.peer_tls.as_ref(), &config.tls_policy, &["h2"])?;
+    let connector = Connector::new(peer_client_tls(config.peer_tls.as_ref(), &config.tls_policy)?);
     let opened = data_dir::open(&config, || find_cluster(&config, &connector)).await?;
     let _locks = opened.locks;
-    let clients = bind(&config.clients, client_tls.as_ref()).await?;
-    let peer_port = bind(&config.peers, peer_tls.as_ref()).await?;
-    let side = bind(&config.metrics, client_tls.as_ref()).await?;
+    let clients = bind(&config.clients, client_tls.as_ref(), None).await?;
+    let peer_port = bind(&config.peers, peer_tls.as_ref(), config.peer_name.as_deref()).await?;
+    let side = bind(&config.metrics, client_tls.as_ref(), None).await?;
     let shared =
         Arc::new(Shared::new(opened.member_id, opened.state, Gate::new(config.tokens.clone(), config.bcrypt_cost)));
     let health = side::pages(&shared, config.quota_bytes);
     let drain = CancellationToken::new();
-    for Listener { listener, tls } in side {
+    for Listener { listener, tls, .. } in side {
         tokio::spawn(health::serve(listener, tls, health.clone(), drain.clone()));
     }
     let inputs = raft_node::inputs();
@@ -74,8 +75,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     // Open before this member asks anything of the cluster: a quorum may need its answers.
     let talking = CancellationToken::new();
     let routes = peer::routes(hello, &context, peer_inputs);
-    let peer_server =
-        peer_runtime.spawn(server::serve(peer_port, routes, Traffic::default(), PEER_CONNECTIONS, talking.clone()));
+    let bounds = (PEER_CONNECTIONS, Tuning::default());
+    let peer_server = peer_runtime.spawn(server::serve(peer_port, routes, Traffic::default(), bounds, talking.clone()));
     let served = serve(&config, &context, clients, &stop, &failed).await;
     drain.cancel();
     let closing = tokio::task::spawn_blocking(|| threads.stop()).await.context("the node's threads did not end")?;
@@ -124,8 +125,8 @@ async fn serve(
     background.spawn(expire(context.shared.clone(), context.node.clone()));
     let ending = context.drain.clone();
     let traffic = context.shared.gauges.clients.clone();
-    let serving =
-        server::serve(clients, service::routes(context), traffic, server::client_connections(), ending.clone());
+    let bounds = (server::client_connections(), config.tuning);
+    let serving = server::serve(clients, service::routes(context), traffic, bounds, ending.clone());
     tokio::pin!(serving);
     daemon::notify::ready();
     tracing::info!(
@@ -194,7 +195,7 @@ async fn expire(shared: Arc<Shared>, node: Handle) {
     }
 }
 
-fn tls(tls: Option<&Tls>, alpn: &[&str]) -> Result<Option<Arc<ServerConfig>>> {
+fn tls(tls: Option<&Tls>, policy: &Policy, alpn: &[&str]) -> Result<Option<Arc<ServerConfig>>> {
     let Some(tls) = tls else {
         return Ok(None);
     };
@@ -203,26 +204,29 @@ fn tls(tls: Option<&Tls>, alpn: &[&str]) -> Result<Option<Arc<ServerConfig>>> {
         Some(ca) if tls.client_cert_auth => ClientAuth::Required(ca),
         _ => ClientAuth::None,
     };
-    let server = daemon::tls::server_config(cert, clients, alpn)?;
+    let server = daemon::tls::server_config_under(policy, cert, clients, alpn)?;
     Ok(Some(Arc::new(server)))
 }
 
 /// A member shows the same certificate whether it calls or is called.
-fn peer_client_tls(tls: Option<&Tls>) -> Result<Option<Arc<ClientConfig>>> {
+fn peer_client_tls(tls: Option<&Tls>, policy: &Policy) -> Result<Option<Arc<ClientConfig>>> {
     let Some(tls) = tls else {
         return Ok(None);
     };
     let ca = tls.ca.as_ref().context("--peer-trusted-ca-file is missing")?;
-    let mut client = daemon::tls::client_config(ca, Some(ReloadingCert::load(&tls.cert, &tls.key)?))?;
+    let identity = ReloadingCert::load(&tls.cert, &tls.key)?;
+    let mut client = daemon::tls::client_config_under(policy, ca, Some(identity))?;
     client.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Some(Arc::new(client)))
 }
 
-async fn bind(endpoints: &[Endpoint], tls: Option<&Arc<ServerConfig>>) -> Result<Vec<Listener>> {
+/// `only` is the name that certificates must have.
+async fn bind(endpoints: &[Endpoint], tls: Option<&Arc<ServerConfig>>, only: Option<&str>) -> Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for endpoint in endpoints {
         let listener = health::bind(endpoint.address).await?;
-        listeners.push(Listener { listener, tls: tls.filter(|_| endpoint.tls).cloned() });
+        let tls = tls.filter(|_| endpoint.tls).cloned();
+        listeners.push(Listener { listener, tls, only: only.map(Into::into) });
     }
     Ok(listeners)
 }

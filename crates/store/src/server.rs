@@ -39,15 +39,10 @@ pub const PEER_CONNECTIONS: usize = 48;
 const MIN_CONNECTIONS: u64 = 16;
 /// A peer that does not finish its handshake is let go after this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Every watch may be a stream of its own.
-const MAX_STREAMS: u32 = 100_000;
 /// What a client may send unread, per stream and in all: a full request fits.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 const MAX_FRAME_BYTES: u32 = 64 << 10;
-/// A connection without traffic is tried after the first and given up after the second.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Ever made, whatever the port.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 /// The code with which the transport refuses long messages.
@@ -58,6 +53,28 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Listener {
     pub listener: TcpListener,
     pub tls: Option<Arc<ServerConfig>>,
+    /// Without this common name in their certificate, nobody is served.
+    pub only: Option<Arc<str>>,
+}
+
+/// What a connection may be used for, and how long it may be silent.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// Every watch may be a stream of its own.
+    pub max_streams: u32,
+    /// A connection without traffic is tried after the first and given up after the second.
+    pub keepalive_interval: Option<Duration>,
+    pub keepalive_timeout: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
+            max_streams: 100_000,
+            keepalive_interval: Some(Duration::from_secs(30)),
+            keepalive_timeout: Duration::from_secs(20),
+        }
+    }
 }
 
 /// The answer to one request.
@@ -102,13 +119,14 @@ pub async fn serve(
     listeners: Vec<Listener>,
     routes: impl Routes,
     traffic: Traffic,
-    max_connections: usize,
+    (max_connections, tuning): (usize, Tuning),
     drain: CancellationToken,
 ) -> Result<()> {
     let places = Arc::new(Semaphore::new(max_connections));
     let (routes, open) = (Arc::new(routes), TaskTracker::new());
     for listener in listeners {
-        open.spawn(accept(listener, routes.clone(), traffic.clone(), places.clone(), open.clone(), drain.clone()));
+        let server = Server { traffic: traffic.clone(), tuning, drain: drain.clone() };
+        open.spawn(accept(listener, routes.clone(), server, places.clone(), open.clone()));
     }
     drain.cancelled().await;
     open.close();
@@ -137,18 +155,25 @@ fn max_connections(open_files: u64) -> usize {
     usize::try_from(left).map_or(MAX_CONNECTIONS, |left| left.min(MAX_CONNECTIONS))
 }
 
-async fn accept(
-    Listener { listener, tls }: Listener,
-    routes: Arc<impl Routes>,
+/// What all connections of a port share.
+#[derive(Clone)]
+struct Server {
     traffic: Traffic,
+    tuning: Tuning,
+    drain: CancellationToken,
+}
+
+async fn accept(
+    Listener { listener, tls, only }: Listener,
+    routes: Arc<impl Routes>,
+    server: Server,
     places: Arc<Semaphore>,
     open: TaskTracker,
-    drain: CancellationToken,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
     loop {
         let stream = tokio::select! {
-            () = drain.cancelled() => return,
+            () = server.drain.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, peer)) = stream else {
@@ -160,16 +185,17 @@ async fn accept(
             tracing::warn!(%peer, "rejected connection: there are too many");
             continue;
         };
-        let (acceptor, routes, traffic, drain) = (acceptor.clone(), routes.clone(), traffic.clone(), drain.clone());
+        let (acceptor, only, routes, server) = (acceptor.clone(), only.clone(), routes.clone(), server.clone());
         open.spawn(async move {
             let _place = place;
-            let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor, traffic));
+            let traffic = server.traffic.clone();
+            let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor, only, traffic));
             let shaken = tokio::select! {
-                () = drain.cancelled() => return,
+                () = server.drain.cancelled() => return,
                 shaken = shaking => shaken,
             };
             match shaken {
-                Ok(Ok(connection)) => converse(connection, routes, drain).await,
+                Ok(Ok(connection)) => converse(connection, routes, server).await,
                 Ok(Err(error)) => tracing::warn!(%peer, %error, "rejected connection"),
                 Err(_) => tracing::warn!(%peer, "rejected connection: the handshake took too long"),
             }
@@ -178,7 +204,8 @@ async fn accept(
 }
 
 /// Answers what comes on a connection, until either side ends it.
-async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl Routes>, drain: CancellationToken) {
+async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl Routes>, server: Server) {
+    let Server { tuning, drain, .. } = server;
     let id = ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         if let Some(name) = &name {
@@ -203,12 +230,12 @@ async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl
         .http2()
         .timer(TokioTimer::new())
         .auto_date_header(false)
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(tuning.max_streams)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        .keep_alive_interval(tuning.keepalive_interval)
+        .keep_alive_timeout(tuning.keepalive_timeout);
     let serving = builder.serve_connection(TokioIo::new(io), service);
     let mut serving = pin!(serving);
     let ended = tokio::select! {
@@ -223,7 +250,12 @@ async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl
     }
 }
 
-async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>, traffic: Traffic) -> io::Result<Connection> {
+async fn handshake(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    only: Option<Arc<str>>,
+    traffic: Traffic,
+) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     let company = Arc::<Company>::default();
     match acceptor {
@@ -234,6 +266,9 @@ async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>, traffic: Tr
         Some(acceptor) => {
             let stream = acceptor.accept(stream).await?;
             let name = stream.get_ref().1.peer_certificates().and_then(common_name);
+            if let Some(only) = only.filter(|only| name.as_ref().is_none_or(|name| name.0 != *only)) {
+                return Err(io::Error::other(format!("its certificate's common name is not {only}")));
+            }
             Ok(Connection { io: Box::pin(Gather::new(stream, company.clone(), traffic)), name, company })
         }
     }

@@ -23,6 +23,8 @@ pub struct Server {
     pub peer_port: u16,
     pub metrics_port: u16,
     flags: Vec<String>,
+    /// Members speak TLS with each other.
+    peer_tls: bool,
     /// Where the process ends by itself, if it was built for that.
     pub failpoints: Option<String>,
     child: Option<Child>,
@@ -92,6 +94,7 @@ impl Server {
             metrics_port: free_port(),
             flags: flags.iter().map(ToString::to_string).collect(),
             failpoints: None,
+            peer_tls: false,
             child: None,
             lines: None,
         }
@@ -102,7 +105,17 @@ impl Server {
     }
 
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        let scheme = if self.peer_tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// Members show each other this pair of files.
+    pub fn show_peers(&mut self, file: &str) {
+        self.peer_tls = true;
+        let ca = self.path("ca.crt").display().to_string();
+        let path = |end| self.path(&format!("{file}.{end}")).display().to_string();
+        let (cert, key) = (path("crt"), path("key"));
+        self.add_flags(&["--peer-cert-file", &cert, "--peer-key-file", &key, "--peer-trusted-ca-file", &ca]);
     }
 
     pub fn client_url(&self) -> String {
@@ -115,7 +128,7 @@ impl Server {
 
     pub fn command(&self) -> Command {
         let client = format!("https://127.0.0.1:{}", self.port);
-        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let peer = self.peer_url();
         let mut command = Command::new(env!("CARGO_BIN_EXE_kube-store"));
         command
             .args(["--data-dir".as_ref(), self.path("data").as_os_str()])

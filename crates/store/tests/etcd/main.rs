@@ -17,4 +17,5 @@ mod kv;
 mod lease;
 mod restart;
 mod setup;
+mod tls;
 mod watch;

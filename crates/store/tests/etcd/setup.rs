@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::harness::{DEADLINE, Server, write_certificates};
+use crate::tls::{TlsClient, connect_tls};
 
 #[tokio::test]
 async fn a_client_without_a_certificate_is_not_served() {
@@ -53,7 +54,7 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
     old.put("key", "", None).await.expect("an open connection stays");
 }
 
-fn connect(port: u16) -> TcpStream {
+pub fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
     stream.set_read_timeout(Some(DEADLINE)).expect("a valid timeout");
     stream
@@ -90,32 +91,12 @@ async fn the_side_port_tells_health_and_metrics() {
     }
 }
 
-/// A client's TLS connection, as curl would open it.
-fn connect_tls(server: &Server) -> impl Read + Write {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let certificate = |name: &str| CertificateDer::from_pem_file(server.path(name)).expect("written at the start");
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate("ca.crt")).expect("an authority");
-    let key = PrivateKeyDer::from_pem_file(server.path("tls.key")).expect("written at the start");
-    let mut config = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks them")
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![certificate("tls.crt")], key)
-        .expect("a pair");
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let name = "localhost".try_into().expect("a name");
-    let client = rustls::ClientConnection::new(config.into(), name).expect("valid");
-    rustls::StreamOwned::new(client, connect(server.port))
-}
-
 #[tokio::test]
 async fn the_client_port_tells_the_same_by_http1() {
     let server = Server::start(&[]);
     server.client().await.put("key", "value", None).await.expect("a plain put");
     let check = |path: &str, code: &str, words: &str| {
-        let answer = get_through(connect_tls(&server), path);
+        let answer = get_through(connect_tls(&server, server.port, &TlsClient::default()), path);
         assert!(answer.starts_with(&format!("HTTP/1.1 {code}")) && answer.contains(words), "{path}: {answer}");
     };
     check("/health?serializable=true&exclude=NOSPACE", "200", r#"{"health":"true","reason":""}"#);
@@ -131,7 +112,7 @@ async fn the_client_port_tells_the_same_by_http1() {
     ] {
         check("/metrics", "200", line);
     }
-    let metrics = get_through(connect_tls(&server), "/metrics");
+    let metrics = get_through(connect_tls(&server, server.port, &TlsClient::default()), "/metrics");
     for counts in ["etcd_network_client_grpc_received_bytes_total", "etcd_disk_wal_write_bytes_total"] {
         let line = metrics.lines().find(|line| line.starts_with(counts)).expect("told");
         assert!(line.rsplit(' ').next().expect("a value").parse::<u64>().expect("a number") > 0, "{line}");

@@ -1,0 +1,86 @@
+//! Certificates, and which TLS is spoken.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use daemon::tls_policy::{self, Policy};
+use serde::{Deserialize, Deserializer};
+
+use super::{Settings, split};
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FileTls {
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub trusted_ca_file: Option<PathBuf>,
+    #[serde(default)]
+    pub client_cert_auth: bool,
+    /// Of members only.
+    pub allowed_cn: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub ca: Option<PathBuf>,
+    pub client_cert_auth: bool,
+}
+
+type TlsFiles<'a> = (&'a Option<PathBuf>, &'a Option<PathBuf>, &'a Option<PathBuf>);
+
+/// `prefix` is what the flags of the peers' side begin with.
+fn checked(prefix: &str, (cert, key, ca): TlsFiles, client_cert_auth: bool) -> Result<Option<Tls>> {
+    let (cert, key) = match (cert, key) {
+        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+        (None, None) => {
+            let needs = format!("--{prefix}client-cert-auth needs --{prefix}cert-file and --{prefix}key-file");
+            ensure!(!client_cert_auth, needs);
+            return Ok(None);
+        }
+        _ => bail!("--{prefix}cert-file and --{prefix}key-file must be set together"),
+    };
+    let needs = format!("--{prefix}client-cert-auth needs --{prefix}trusted-ca-file");
+    ensure!(ca.is_some() || !client_cert_auth, needs);
+    // etcd takes a trusted CA as a wish to verify.
+    Ok(Some(Tls { cert, key, client_cert_auth: client_cert_auth || ca.is_some(), ca: ca.clone() }))
+}
+
+pub fn of_clients(settings: &Settings) -> Result<Option<Tls>> {
+    let files = (&settings.cert_file, &settings.key_file, &settings.trusted_ca_file);
+    checked("", files, settings.client_cert_auth)
+}
+
+pub fn of_peers(settings: &Settings) -> Result<Option<Tls>> {
+    let files = (&settings.peer_cert_file, &settings.peer_key_file, &settings.peer_trusted_ca_file);
+    let tls = checked("peer-", files, settings.peer_client_cert_auth)?;
+    let trusts = tls.as_ref().is_none_or(|tls| tls.ca.is_some());
+    ensure!(trusts, "--peer-cert-file needs --peer-trusted-ca-file: members verify each other");
+    let named = settings.peer_cert_allowed_cn.is_none() || tls.is_some();
+    ensure!(named, "--peer-cert-allowed-cn needs --peer-cert-file and --peer-key-file");
+    Ok(tls)
+}
+
+pub fn policy(settings: &Settings) -> Result<Policy> {
+    let (min, max, suites) = (&settings.tls_min_version, &settings.tls_max_version, &settings.cipher_suites);
+    Policy::new(min, max, split(suites)).with_context(|| match Policy::new(min, max, []) {
+        Ok(_) => format!("--cipher-suites={suites}"),
+        Err(tls_policy::Error::Version(wrong)) if wrong == *max => format!("--tls-max-version={max}"),
+        Err(_) => format!("--tls-min-version={min}"),
+    })
+}
+
+/// A list, or its elements separated by commas.
+pub fn list<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum List {
+        Text(String),
+        Elements(Vec<String>),
+    }
+    Ok(match List::deserialize(from)? {
+        List::Text(text) => text,
+        List::Elements(elements) => elements.join(","),
+    })
+}
