@@ -132,10 +132,10 @@ impl Expiry {
         self.deadlines.get(&id).is_some_and(|deadline| *deadline <= now_ms)
     }
 
-    /// What is left of a lease, in whole seconds, rounded up.
+    /// What is left of a lease, in whole seconds, as etcd counts: what is begun does not.
     pub fn remaining_seconds(&self, id: i64, now_ms: u64) -> Option<i64> {
         let left_ms = self.deadlines.get(&id)?.saturating_sub(now_ms);
-        Some(i64::try_from(left_ms.div_ceil(1000)).unwrap_or(i64::MAX))
+        Some(i64::try_from(left_ms / 1000).unwrap_or(i64::MAX))
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
 
         expiry.renew(2, 3, 4_000);
         assert_eq!(expiry.expired(6_000, 10), vec![1]);
-        assert_eq!(expiry.remaining_seconds(2, 4_001), Some(3));
+        assert_eq!(expiry.remaining_seconds(2, 4_001), Some(2));
         expiry.remove(1);
         assert_eq!(expiry.next_deadline_ms(), Some(7_000));
     }

@@ -45,20 +45,21 @@ pub enum Error {
     },
     #[error(
         "{} is damaged at byte {offset}: {what}. Acknowledged writes follow the damage, so it \
-         cannot be cut off. Check the disk; then restore the member's data directory from a \
-         snapshot, or empty it and let the member join its cluster again",
+         cannot be cut off. Check the disk; then remove the member from its cluster and add it again \
+         with an empty data directory; a lone member can only be restored from a snapshot",
         path.display()
     )]
     Damaged { path: PathBuf, offset: u64, what: &'static str },
     #[error(
-        "{} is missing, though segments before and after it exist: restore the file, or restore \
-         the member's data directory from a snapshot",
+        "{} is missing, though segments before and after it exist: bring the file back, or remove the \
+         member and add it again; a lone member can only be restored from a snapshot",
         path.display()
     )]
     MissingSegment { path: PathBuf },
     #[error(
         "the log was cut behind entry {cut}, but the checkpoint ends at entry {checkpoint}: they \
-         do not belong together, restore the member's data directory from a snapshot"
+         do not belong together. Remove the member and add it again; a lone member can only be restored \
+         from a snapshot"
     )]
     Gap { cut: u64, checkpoint: u64 },
     #[error("a batch of {bytes} bytes is larger than the {} a frame may hold", frame::MAX_PAYLOAD_BYTES)]

@@ -29,7 +29,9 @@ pub const CLUSTER_VERSION: &str = "3.6.0";
 /// Beyond the request itself, what a gRPC message may add.
 pub const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
+const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
 const CORRUPT_CHECK: &str = "InitialCorruptCheck";
+const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 const MAX_QUOTA_BYTES: u64 = 64 << 30;
 
@@ -76,11 +78,11 @@ pub struct Settings {
     #[arg(long, value_name = "DIR")]
     pub wal_dir: Option<PathBuf>,
     /// URLs to listen on for client requests
-    #[arg(long, default_value = "http://localhost:2379")]
+    #[arg(long, default_value = DEFAULT_CLIENT_URL)]
     pub listen_client_urls: String,
-    /// This member's client URLs to tell to clients
-    #[arg(long, default_value = "http://localhost:2379")]
-    pub advertise_client_urls: String,
+    /// This member's client URLs to tell to clients; must be set where those to listen on are
+    #[arg(long)]
+    pub advertise_client_urls: Option<String>,
     /// URLs to serve /metrics and /health on
     #[arg(long, default_value = "")]
     pub listen_metrics_urls: String,
@@ -186,7 +188,7 @@ pub struct Settings {
     #[arg(long, default_value_t = 3 << 19)]
     pub max_request_bytes: usize,
     /// Number of committed entries between two checkpoints; eight times as many changed records count as much
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = DEFAULT_SNAPSHOT_COUNT)]
     pub snapshot_count: u64,
     /// Interval of periodic watch progress notifications
     #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m")]
@@ -309,6 +311,10 @@ impl Settings {
         };
         let clients = endpoints("listen-client-urls", &self.listen_client_urls, tls.is_some(), "")?;
         ensure!(!clients.is_empty(), "--listen-client-urls names no URL");
+        // Told of an address at which nobody listens, clients would look for this member there.
+        let known = self.advertise_client_urls.is_some() || self.listen_client_urls == DEFAULT_CLIENT_URL;
+        ensure!(known, "--advertise-client-urls is required when --listen-client-urls is set explicitly");
+        let advertised = self.advertise_client_urls.as_deref().unwrap_or(DEFAULT_CLIENT_URL);
         let quota_bytes = match self.quota_backend_bytes {
             ..0 => u64::MAX,
             0 => DEFAULT_QUOTA_BYTES,
@@ -318,7 +324,6 @@ impl Settings {
         ensure!(bounded, "--quota-backend-bytes is more than {MAX_QUOTA_BYTES}");
         ensure!(self.pre_vote, "--pre-vote=false: a member always asks before it calls an election");
         ensure!(self.max_txn_ops > 0, "--max-txn-ops must be at least 1");
-        ensure!(self.snapshot_count > 0, "--snapshot-count must be at least 1");
         ensure!((1..=64 << 20).contains(&self.max_request_bytes), "--max-request-bytes must be between 1 and 67108864");
         ensure!((4..=31).contains(&self.bcrypt_cost), "--bcrypt-cost must be between 4 and 31");
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", self.name)));
@@ -327,7 +332,7 @@ impl Settings {
             data_dir,
             wal_dir,
             metrics: endpoints("listen-metrics-urls", &self.listen_metrics_urls, tls.is_some(), "")?,
-            advertise_client_urls: urls("advertise-client-urls", &self.advertise_client_urls)?,
+            advertise_client_urls: urls("advertise-client-urls", advertised)?,
             peers,
             peer_tls,
             initial_cluster,
@@ -355,7 +360,8 @@ impl Settings {
             cluster_token: self.initial_cluster_token,
             max_txn_ops: self.max_txn_ops,
             max_request_bytes: self.max_request_bytes,
-            snapshot_count: self.snapshot_count,
+            // As etcd has it.
+            snapshot_count: if self.snapshot_count == 0 { DEFAULT_SNAPSHOT_COUNT } else { self.snapshot_count },
         })
     }
 
@@ -513,6 +519,8 @@ mod tests {
         check(&["--listen-peer-urls", "https://127.0.0.1:2380"], Err("needs --peer-cert-file"));
         check(&["--initial-cluster", "a=http://127.0.0.1:2380"], Err("couldn't find local name \"default\""));
         check(&["--initial-cluster", "default=http://127.0.0.1:1"], Err("--initial-advertise-peer-urls"));
+        check(&["--initial-cluster", "default=http://a:1,b=http://a:1/"], Err("has duplicate url http://a:1"));
+        check(&["--listen-client-urls", "http://10.0.0.1:2379"], Err("--advertise-client-urls is required"));
         check(&["--initial-cluster", "default"], Err("--initial-cluster: default is not name=url"));
         check(&["--initial-cluster-state", "old"], Err("neither new nor existing"));
         check(&["--election-timeout", "200"], Err("5 times"));
@@ -554,6 +562,7 @@ mod tests {
     fn the_file_speaks_etcds_keys() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         let text = "name: one\ndata-dir: /d\nlisten-client-urls: https://127.0.0.1:1\n\
+            advertise-client-urls: https://127.0.0.1:1\n\
             cipher-suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]\n\
             client-transport-security:\n  cert-file: c\n  key-file: k\n  trusted-ca-file: a\n  client-cert-auth: true\n";
         std::fs::write(file.path(), text).expect("writable");

@@ -64,8 +64,8 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
     if !Wal::exists(&wal_dir)? {
         ensure!(
             saved.is_none() || founding.is_under_way()?,
-            "{} holds a checkpoint but no log, which had what was written since: restore the data directory from a \
-             snapshot, or remove the member and add it again",
+            "{} holds a checkpoint but no log, which had what was written since: remove the member and add it again; \
+             a lone member can only be restored from a snapshot",
             member.display()
         );
         founding.begin()?;
@@ -85,8 +85,8 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
         // Else a snapshot's checkpoint was written, and the log not begun anew behind it yet.
         ensure!(
             checkpoint.is_installed()?,
-            "the log in {} is damaged: it ends at entry {}, the checkpoint has entry {}: restore the data directory from \
-             a snapshot, or remove the member and add it again",
+            "the log in {} is damaged: it ends at entry {}, the checkpoint has entry {}: remove the member and add it \
+             again; a lone member can only be restored from a snapshot",
             wal_dir.display(),
             wal.last_index(),
             applied.index
@@ -135,7 +135,7 @@ struct Beginning {
 }
 
 fn founded(config: &Config) -> Beginning {
-    let bootstrap = bootstrap(config);
+    let bootstrap = bootstrap(config, &[]);
     Beginning { state: State::founded(bootstrap.clone()), bootstrap, peers: Vec::new() }
 }
 
@@ -152,10 +152,11 @@ fn joined(config: &Config, found: MembersResponse) -> Result<Beginning> {
 }
 
 /// Founds a cluster that begins with a snapshot's state. Every member restores the same snapshot under the same flags
-/// but its own name.
+/// but its own name. It is another cluster than the one that was saved, and its members are others: if that still
+/// runs, nobody of it listens to them, who have forgotten what was promised since.
 pub fn restore(config: &Config, snapshot: &Path) -> Result<()> {
-    let bytes = fs::read(snapshot).with_context(|| format!("cannot read {}", snapshot.display()))?;
-    let mut state = snapshot::read(&bytes.into()).with_context(|| format!("cannot use {}", snapshot.display()))?;
+    let bytes = Bytes::from(fs::read(snapshot).with_context(|| format!("cannot read {}", snapshot.display()))?);
+    let mut state = snapshot::read(&bytes).with_context(|| format!("cannot use {}", snapshot.display()))?;
     let member = config.data_dir.join("member");
     ensure!(!member.exists(), "{} exists already: restore into an empty data directory", member.display());
     create(&member)?;
@@ -163,10 +164,11 @@ pub fn restore(config: &Config, snapshot: &Path) -> Result<()> {
     ensure!(!Wal::exists(&config.wal_dir)?, "{} holds a log already", config.wal_dir.display());
     let restoring = Unfinished(member.join(RESTORING));
     restoring.begin()?;
-    let bootstrap = bootstrap(config);
+    let bootstrap = bootstrap(config, snapshot::checksum(&bytes));
     let metadata = Bytes::from(bootstrap.encode_to_vec());
     let founded = State::founded(bootstrap);
     (state.cluster_id, state.members, state.conf) = (founded.cluster_id, founded.members, founded.conf);
+    state.removed.clear();
     Redb::open(&member.join("checkpoint"))?.replace(&state.head(), &state.kv.records())?;
     Wal::create(&config.wal_dir, metadata, state.applied.into(), Options::default())?;
     sync_dir(&config.data_dir)?;
@@ -247,12 +249,12 @@ fn sync_dir(dir: &Path) -> Result<()> {
 }
 
 /// Ids are derived, not drawn: members that are told of each other by their URLs agree on
-/// them without having talked.
-fn bootstrap(config: &Config) -> Bootstrap {
+/// them without having talked. `origin` is what the cluster begins with.
+fn bootstrap(config: &Config, origin: &[u8]) -> Bootstrap {
     let member = |(name, urls): &(String, Vec<String>)| {
         let mut peer_ur_ls = urls.clone();
         peer_ur_ls.sort();
-        let id = members::id(&[peer_ur_ls.concat().as_bytes(), config.cluster_token.as_bytes()]);
+        let id = members::id(&[peer_ur_ls.concat().as_bytes(), config.cluster_token.as_bytes(), origin]);
         // A member is known by name once it has come up and said so; a lone one has.
         let alone = config.initial_cluster.len() == 1;
         let name = if alone { name.clone() } else { String::new() };

@@ -7,11 +7,13 @@ use anyhow::{Context as _, Result};
 use daemon::tls::{ClientAuth, ReloadingCert};
 use daemon::tls_policy::Policy;
 use daemon::{CancellationToken, health};
+use futures::future::join_all;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::task::JoinSet;
 
 use crate::auth::Asker;
 use crate::config::{Config, Endpoint, Tls};
+use crate::error::Refusal;
 use crate::gate::Gate;
 use crate::metrics::Traffic;
 use crate::pb::etcdserverpb as pb;
@@ -176,22 +178,26 @@ async fn expire(shared: Arc<Shared>, node: Handle) {
         shared.lessor.expired().await;
         // Read first: should another term begin, what it has found to have run out is refused, and found again.
         let term = shared.status.term();
-        for id in shared.lessor.expired().await {
-            let revoke = Asker::Member.sign(Op::LeaseRevoke(pb::LeaseRevokeRequest { id }));
-            let revoked = node.propose_as_leader(term, revoke).await;
-            match revoked {
-                Ok(_) => {
-                    shared.gauges.leases.expired.inc();
-                    tracing::debug!(id, "lease expired");
-                }
-                Err(crate::error::Refusal::LeaseNotFound) => {}
-                Err(error) => {
-                    tracing::warn!(id, %error, "an expired lease could not be ended; trying again");
-                    tokio::time::sleep(lessor::RETRY).await;
-                    break;
-                }
-            }
+        let ids = shared.lessor.expired().await;
+        // Together: they share syncs of the log.
+        let revoked = join_all(ids.into_iter().map(|id| end_lease(&shared, &node, term, id))).await;
+        if let Some(error) = revoked.into_iter().find_map(Result::err) {
+            tracing::warn!(%error, "an expired lease could not be ended; trying again");
+            tokio::time::sleep(lessor::RETRY).await;
         }
+    }
+}
+
+async fn end_lease(shared: &Shared, node: &Handle, term: u64, id: i64) -> Result<(), Refusal> {
+    let revoke = Asker::Member.sign(Op::LeaseRevoke(pb::LeaseRevokeRequest { id }));
+    match node.propose_as_leader(term, revoke).await {
+        Ok(_) => {
+            shared.gauges.leases.expired.inc();
+            tracing::debug!(id, "lease expired");
+            Ok(())
+        }
+        Err(Refusal::LeaseNotFound) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -27,8 +27,8 @@ impl Engine {
     pub fn open(path: &Path) -> Result<Engine> {
         let db = builder().create(path).with_context(|| {
             format!(
-                "cannot open the checkpoint {}. If it is damaged, check the disk; then restore the member's data \
-                 directory from a snapshot, or empty it and let the member join its cluster again",
+                "cannot open the checkpoint {}. If it is damaged, check the disk; then remove the member from its cluster \
+                 and add it again with an empty data directory; a lone member can only be restored from a snapshot",
                 path.display()
             )
         })?;

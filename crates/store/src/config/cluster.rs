@@ -20,6 +20,10 @@ pub fn initial(name: &str, text: &str, own_urls: &[String]) -> Result<Vec<(Strin
             None => members.push((name.to_owned(), vec![url])),
         }
     }
+    let mut urls: Vec<&String> = members.iter().flat_map(|(_, urls)| urls).collect();
+    urls.sort();
+    let twice = urls.windows(2).find(|pair| pair[0] == pair[1]);
+    ensure!(twice.is_none(), "--initial-cluster={text} has duplicate url {}", twice.map_or("", |pair| pair[0]));
     let mut own = members.iter().find(|(known, _)| known == name).map(|(_, urls)| urls.clone());
     let own = own.as_mut().with_context(|| {
         format!("couldn't find local name {name:?} in the initial cluster configuration --initial-cluster={text}")

@@ -238,6 +238,8 @@ impl Core {
         }
         self.node.mut_store().age();
         let lost = self.ticks.saturating_sub(READ_RETRY_TICKS);
+        // Whoever asked has given up; the entry may have been lost on its way to the leader, and then nobody hears of it.
+        self.pending.retain(|_, proposal| !proposal.answer.is_closed());
         for (_, asked) in self.asked.extract_if(|_, asked| asked.tick < lost) {
             self.arrived_reads.extend(asked.waiting.into_iter().filter(|w| !w.is_closed()));
         }

@@ -14,7 +14,7 @@ use crate::state::Outcome;
 /// Requests under way; what comes on top is refused, as etcd refuses it.
 const MAX_REQUESTS: usize = 5_000;
 /// etcd's bound for a request: five seconds and two elections.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 
 pub type Answer = Result<Outcome, Refusal>;
 
@@ -56,13 +56,12 @@ impl Handle {
 
     /// Returns when a read of the state is sure to see every write answered before this call.
     pub async fn read_index(&self) -> Result<(), Refusal> {
-        let permits = self.permits.clone();
-        let permit = permits.acquire_owned().await.map_err(|_| Refusal::Stopped)?;
+        let permit = self.permits.clone().acquire_owned();
+        let permit = tokio::time::timeout(REQUEST_TIMEOUT, permit).await.map_err(|_| Refusal::TimedOut)?;
+        let _permit = permit.map_err(|_| Refusal::Stopped)?;
         let (ready, is_ready) = oneshot::channel();
         self.send(Input::Read(ready))?;
-        let read = wait(is_ready).await;
-        drop(permit);
-        read
+        wait(is_ready).await
     }
 
     /// Makes the state as of now a durable checkpoint and gives the log's space back.

@@ -39,7 +39,7 @@ mod threads;
 
 pub use core::{Config, Input};
 pub use effects::Outgoing;
-pub use handle::{Answer, Handle};
+pub use handle::{Answer, Handle, REQUEST_TIMEOUT};
 pub use log_view::{KEPT_ENTRIES, LogView};
 pub use node::{Outbound, Parts, inputs, start};
 pub use threads::RaftThread;

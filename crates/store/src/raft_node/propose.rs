@@ -156,6 +156,23 @@ mod tests {
         core.drive().expect("goes on");
     }
 
+    /// Raft drops what a follower forwards while the leader hands over, and tells nobody.
+    #[test]
+    fn who_has_given_up_takes_no_place() {
+        let mut core = leader(1_000);
+        let lease = || Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 });
+        let (waiting, _answered) = proposal(lease());
+        let (given_up, answered) = proposal(lease());
+        for proposal in [waiting, given_up] {
+            core.take(Input::Propose(proposal)).expect("taken");
+        }
+        core.drive().expect("proposed");
+        drop(answered);
+        assert_eq!(core.pending.len(), 2);
+        core.tick();
+        assert_eq!(core.pending.len(), 1);
+    }
+
     #[test]
     fn a_checkpoint_is_due_after_entries_or_after_the_records_of_large_ones() {
         let check = |puts: usize, entries: usize, due: bool| {

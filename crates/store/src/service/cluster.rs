@@ -10,6 +10,7 @@ use crate::members;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op;
 use crate::pb::kvraft::{MemberChange, member_change::Kind};
+use crate::raft_node::REQUEST_TIMEOUT;
 use crate::state::Outcome;
 
 const SERVICE: &str = "etcdserverpb.Cluster";
@@ -59,7 +60,10 @@ impl Cluster {
         let (asker, r) = self.0.admit_admin(r).await?;
         let members = match self.0.leading_peer()? {
             None => promote(&self.0, asker, r.id).await?,
-            Some(mut leader) => leader.promote(r.id).await?.members,
+            Some(mut leader) => {
+                let promoted = tokio::time::timeout(REQUEST_TIMEOUT, leader.promote(r.id)).await;
+                promoted.map_err(|_| Refusal::TimedOut)??.members
+            }
         };
         Ok(pb::MemberPromoteResponse { header: self.0.shared.header_now(), members })
     }

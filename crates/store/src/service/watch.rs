@@ -109,6 +109,8 @@ struct Place {
     progress_notify: bool,
     /// Whether anything was sent since the last progress notification.
     spoke: bool,
+    /// The revision of the newest event sent.
+    said: i64,
     /// The first revision not read yet.
     next: i64,
 }
@@ -142,11 +144,13 @@ impl Task {
         let mut draining = pin!(drain.cancelled());
         let shared = self.context.shared.clone();
         let mut leaderless = pin!(leader_watch::lost(&shared, self.requires_leader));
+        let mut asks = true;
         loop {
             tokio::select! {
-                request = requests.message() => match request {
+                request = requests.message(), if asks => match request {
                     Ok(Some(request)) => self.request(request).await,
-                    Ok(None) => return,
+                    // It has asked for all that it wants, and goes on listening.
+                    Ok(None) => asks = false,
                     Err(status) => {
                         // Whoever is still there is told.
                         let status = server::too_large(&status).unwrap_or(status);
@@ -211,7 +215,8 @@ impl Task {
             prev_kv: r.prev_kv,
             fragment: r.fragment,
             progress_notify: r.progress_notify,
-            spoke: true,
+            spoke: false,
+            said: 0,
             next,
         };
         self.watches.insert(id, place);
@@ -287,8 +292,9 @@ impl Task {
             place.next = batch.next;
             if !batch.events.is_empty() {
                 place.spoke = true;
+                place.said = batch.events.last().map_or(0, |last| last.kv.mod_revision);
+                self.said = self.said.max(place.said);
                 let prev_kv = place.prev_kv;
-                self.said = batch.events.last().map_or(self.said, |last| self.said.max(last.kv.mod_revision));
                 let events = batch.events.iter().map(|e| convert::event(e, prev_kv)).collect();
                 let fragment = place.fragment;
                 let response = pb::WatchResponse { events, ..self.response(id, revision) };
@@ -344,7 +350,7 @@ impl Task {
         let mut quiet = Vec::new();
         for (id, place) in &mut self.watches {
             let spoke = std::mem::take(&mut place.spoke);
-            if place.progress_notify && !spoke && place.next <= revision + 1 {
+            if place.progress_notify && !spoke && place.said <= revision {
                 quiet.push(*id);
             }
         }

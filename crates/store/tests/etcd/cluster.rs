@@ -303,6 +303,55 @@ async fn members_come_and_go() {
     assert_eq!(members.members().len(), 2);
 }
 
+/// A snapshot is restored where a member was removed, and while another of its cluster still runs: neither does harm.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_cluster_is_another_one() {
+    let mut cluster = Cluster::start(&[]);
+    let mut client = cluster.client(0).await;
+    put_surely(&mut client, "before", "1").await;
+    let id = cluster.client(2).await.status().await.expect("served").header().expect("always").member_id();
+    put_surely(&mut client, "before", "2").await;
+    let removing = async {
+        // Until the links between the members have been up for a while.
+        while client.member_remove(id).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(DEADLINE, removing).await.expect("two are left");
+    cluster.servers[2].await_end();
+    let (file, mut stream) = (cluster.servers[0].path("snapshot"), client.snapshot().await.expect("a stream"));
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.message().await.expect("no error") {
+        bytes.extend_from_slice(piece.blob());
+    }
+    std::fs::write(&file, &bytes).expect("writable");
+    put_surely(&mut client, "after", "1").await;
+
+    cluster.servers[0].kill();
+    cluster.servers[1].kill();
+    let old = cluster.servers[1].path("old");
+    std::fs::rename(cluster.servers[1].path("data"), &old).expect("the same file system");
+    for server in &mut cluster.servers {
+        let _ = std::fs::remove_dir_all(server.path("data"));
+        let restored = server.command().arg("restore").arg(&file).output().expect("runs");
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        server.launch();
+    }
+    cluster.servers.iter_mut().for_each(|server| server.await_line("ready to serve client requests"));
+    for n in 0..3 {
+        let mut client = cluster.client(n).await;
+        put_surely(&mut client, &n.to_string(), "").await;
+        assert_eq!(value(&mut client, "before", false).await.as_deref(), Some("2"));
+        assert_eq!(value(&mut client, "after", false).await, None);
+    }
+    let member = &mut cluster.servers[1];
+    member.kill();
+    std::fs::remove_dir_all(member.path("data")).expect("removable");
+    std::fs::rename(&old, member.path("data")).expect("the same file system");
+    member.launch();
+    member.await_line("cluster ID mismatch");
+}
+
 #[tokio::test]
 async fn strangers_are_told_so() {
     let cluster = Cluster::start(&[]);

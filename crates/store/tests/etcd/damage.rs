@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use redb::{Database, ReadableTable, TableDefinition};
+
 use crate::cluster::Cluster;
 use crate::harness::Server;
 
@@ -74,19 +76,51 @@ async fn snapshot_of(value: &str) -> (tempfile::TempDir, PathBuf) {
     (dir, file)
 }
 
-/// Members of one cluster that were restored from different snapshots do not notice; one that is told to look does.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_with_other_data_does_not_serve() {
-    let (_dirs, files): (Vec<_>, Vec<_>) = [snapshot_of("one").await, snapshot_of("two").await].into_iter().unzip();
+/// Restores the members and starts them.
+async fn restored(files: [&PathBuf; 3], damage: impl FnOnce(&mut Server)) -> Cluster {
     let mut cluster = Cluster::new(&[]);
-    for (server, file) in cluster.servers.iter().zip([&files[0], &files[0], &files[1]]) {
+    for (server, file) in cluster.servers.iter().zip(files) {
         let restored = server.command().arg("restore").arg(file).output().expect("runs");
         assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
     }
-    cluster.servers[2].add_flags(&["--feature-gates", "InitialCorruptCheck=true"]);
+    damage(&mut cluster.servers[2]);
     cluster.servers.iter_mut().for_each(Server::launch);
+    cluster
+}
+
+/// Nobody's disk says that anything is wrong: its data is another's all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_with_other_data_does_not_serve() {
+    const RECORDS: TableDefinition<(i64, i64, u32), &[u8]> = TableDefinition::new("records");
+    let (_dir, file) = snapshot_of("one").await;
+    let damage = |server: &mut Server| {
+        server.add_flags(&["--feature-gates", "InitialCorruptCheck=true"]);
+        let db = Database::open(server.path("data/member/checkpoint/state.redb")).expect("nobody else has it");
+        let write = db.begin_write().expect("whole");
+        {
+            let mut records = write.open_table(RECORDS).expect("there");
+            let (key, record) = {
+                let (key, record) = records.last().expect("whole").expect("a put");
+                (key.value(), record.value().to_vec())
+            };
+            let at = record.windows(3).position(|part| part == b"one").expect("the value");
+            let other = [&record[..at], b"two", &record[at + 3..]].concat();
+            records.insert(key, &other[..]).expect("writable");
+        }
+        write.commit().expect("writable");
+    };
+    let mut cluster = restored([&file; 3], damage).await;
     cluster.servers[2].await_line("found data inconsistency with peers");
     assert!(!cluster.servers[2].await_end().success());
+}
+
+/// They would be one cluster with two pasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_restored_from_different_snapshots_do_not_listen_to_each_other() {
+    let (_dirs, files): (Vec<_>, Vec<_>) = [snapshot_of("one").await, snapshot_of("two").await].into_iter().unzip();
+    let mut cluster = restored([&files[0], &files[0], &files[1]], |_| {}).await;
+    cluster.servers[2].await_line("cluster ID mismatch");
+    cluster.servers[0].await_line("ready to serve client requests");
 }
 
 /// On a disk of its own, say; its directory is nobody else's.

@@ -129,6 +129,34 @@ async fn many_watches_share_a_stream() {
     assert_eq!(next(&mut stream).await.watch_id(), ids[&8]);
 }
 
+/// As a client does that has a list of requests, not a channel.
+#[tokio::test]
+async fn who_asks_for_nothing_more_is_still_told() {
+    use store::pb::etcdserverpb as pb;
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let create = pb::WatchCreateRequest { key: "key".into(), ..Default::default() };
+    let request = pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) };
+    let mut watches = pb::watch_client::WatchClient::new(server.channel().await);
+    let stream = watches.watch(tokio_stream::iter([request])).await.expect("a stream");
+    let mut stream = stream.into_inner();
+    assert!(stream.message().await.expect("no error").expect("answered").created);
+    for _ in 0..2 {
+        client.put("key", "", None).await.expect("a plain put");
+        let told = timeout(DEADLINE, stream.message()).await.expect("in time");
+        assert_eq!(told.expect("no error").expect("the stream goes on").events.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn progress_is_told_to_who_waits_for_the_future() {
+    let server = Server::start(&["--watch-progress-notify-interval", "50ms"]);
+    let mut client = server.client().await;
+    let options = WatchOptions::new().with_progress_notify().with_start_revision(100);
+    let (mut stream, _) = watch(&mut client, "quiet", options).await;
+    assert_eq!(next(&mut stream).await.header().expect("always").revision(), 1);
+}
+
 #[tokio::test]
 async fn progress_is_told_on_request_and_by_the_clock() {
     let server = Server::start(&["--watch-progress-notify-interval", "50ms"]);
