@@ -5,12 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+mod calls;
+mod peers;
+
+pub use calls::{Calls, Counted};
+pub use peers::{PeerTraffic, ToPeer};
 
 use crate::config::{CLUSTER_VERSION, ETCD_VERSION};
 use crate::convert;
@@ -37,19 +42,14 @@ impl Durations {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Handled {
-    pub grpc_code: String,
-    pub grpc_method: &'static str,
-    pub grpc_service: &'static str,
-}
-
 /// What is counted where it happens; the rest is read off the state when asked for.
 #[derive(Debug, Default)]
 pub struct Gauges {
     pub syncs: Durations,
     pub checkpoints: Durations,
-    pub handled: Family<Handled, Counter>,
+    pub calls: Calls,
+    pub peers: PeerTraffic,
+    pub hashes: Durations,
     pub clients: Traffic,
     pub operations: Operations,
     pub leases: Leases,
@@ -155,17 +155,6 @@ impl Gauges {
     pub fn disk_bytes(&self) -> u64 {
         self.disk_bytes.load(Ordering::Relaxed)
     }
-
-    pub fn count(&self, service: &'static str, method: &'static str, code: tonic::Code) {
-        // As grpc-go spells them.
-        let grpc_code = match code {
-            tonic::Code::Ok => "OK".to_owned(),
-            tonic::Code::Cancelled => "Canceled".to_owned(),
-            code => format!("{code:?}"),
-        };
-        let labels = Handled { grpc_code, grpc_method: method, grpc_service: service };
-        self.handled.get_or_create(&labels).inc();
-    }
 }
 
 pub fn register(registry: &mut Registry, shared: Arc<Shared>, quota_bytes: u64) {
@@ -181,10 +170,12 @@ pub fn register(registry: &mut Registry, shared: Arc<Shared>, quota_bytes: u64) 
         gauges.checkpoints.0.clone(),
     );
     registry.register(
-        "grpc_server_handled",
-        "Total number of RPCs completed on the server, regardless of success or failure",
-        gauges.handled.clone(),
+        "etcd_mvcc_hash_duration_seconds",
+        "The latency distribution of storage hash operation",
+        gauges.hashes.0.clone(),
     );
+    gauges.calls.register(registry);
+    gauges.peers.register(registry);
     for (name, help, counter) in counters(&gauges) {
         registry.register(name, help, counter.clone());
     }

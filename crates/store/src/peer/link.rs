@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use prost::Message as _;
 use raft::prelude::Message;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -15,6 +16,7 @@ use tonic::{Code, Status};
 use super::client::PeerClient;
 use super::hello::REMOVED;
 use super::wire;
+use crate::metrics::ToPeer;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::MessageBatch;
 use crate::raft_node::Input;
@@ -34,6 +36,7 @@ pub struct Link {
     queue: mpsc::Sender<Vec<Message>>,
     connected: Arc<AtomicBool>,
     task: JoinHandle<()>,
+    gauges: ToPeer,
 }
 
 impl Link {
@@ -43,18 +46,23 @@ impl Link {
         channel: Channel,
         client: PeerClient,
         inputs: UnboundedSender<Input>,
-        removed: CancellationToken,
+        (removed, gauges): (CancellationToken, ToPeer),
     ) -> Link {
         let (queue, queued) = mpsc::channel(MAX_QUEUED);
         let connected = Arc::new(AtomicBool::new(false));
-        let runner = Runner { client, inputs, removed, connected: connected.clone(), failures: 0 };
+        let runner =
+            Runner { client, inputs, removed, connected: connected.clone(), failures: 0, gauges: gauges.clone() };
         let task = tokio::spawn(runner.run(queued));
-        Link { urls: member.peer_ur_ls.clone(), channel, queue, connected, task }
+        Link { urls: member.peer_ur_ls.clone(), channel, queue, connected, task, gauges }
     }
 
     /// False when the peer does not keep up.
     pub fn send(&self, messages: Vec<Message>) -> bool {
-        self.queue.try_send(messages).is_ok()
+        let taken = self.queue.try_send(messages).is_ok();
+        if !taken {
+            self.gauges.failures.inc();
+        }
+        taken
     }
 
     pub fn is_connected(&self) -> bool {
@@ -65,6 +73,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.task.abort();
+        down(&self.connected, &self.gauges);
     }
 }
 
@@ -74,13 +83,14 @@ struct Runner {
     removed: CancellationToken,
     connected: Arc<AtomicBool>,
     failures: u32,
+    gauges: ToPeer,
 }
 
 impl Runner {
     async fn run(mut self, mut queued: mpsc::Receiver<Vec<Message>>) {
         loop {
             let ended = self.stream(&mut queued).await;
-            self.connected.store(false, Ordering::Relaxed);
+            down(&self.connected, &self.gauges);
             let _ = self.inputs.send(Input::Unreachable(self.client.to));
             match ended {
                 Ok(()) => return,
@@ -108,12 +118,21 @@ impl Runner {
     async fn stream(&mut self, queued: &mut mpsc::Receiver<Vec<Message>>) -> Result<(), Status> {
         let (batches, receiver) = mpsc::channel(MAX_UNSENT);
         let mut client = self.client.clone();
-        let mut began = false;
         let mut call = Box::pin(async move { client.messages(ReceiverStream::new(receiver)).await });
+        let mut asked = Box::pin(is_there(self.client.clone()));
+        let mut answered = false;
         loop {
             let messages = tokio::select! {
+                biased;
                 ended = &mut call => {
                     return Err(ended.err().unwrap_or_else(|| Status::unavailable("the peer ended the connection")));
+                }
+                there = &mut asked, if !answered => {
+                    answered = true;
+                    if there {
+                        self.up();
+                    }
+                    continue;
                 }
                 messages = queued.recv() => match messages {
                     Some(messages) => messages,
@@ -121,9 +140,7 @@ impl Runner {
                 },
             };
             let batch = batch(messages, queued);
-            if std::mem::replace(&mut began, true) && batches.capacity() == MAX_UNSENT {
-                self.up();
-            }
+            self.gauges.sent_bytes.inc_by(u64::try_from(batch.encoded_len()).unwrap_or(u64::MAX));
             tokio::select! {
                 ended = &mut call => {
                     return Err(ended.err().unwrap_or_else(|| Status::unavailable("the peer ended the connection")));
@@ -134,12 +151,27 @@ impl Runner {
         }
     }
 
-    /// The connection takes what it is given.
+    /// The peer answers, and has not refused the stream.
     fn up(&mut self) {
         if !self.connected.swap(true, Ordering::Relaxed) {
             tracing::info!(peer = format!("{:x}", self.client.to), "connected to a peer");
             self.failures = 0;
+            self.gauges.active.inc();
         }
+    }
+}
+
+/// Asks, by the connection that the stream of messages uses: members that do not lead have little to send each other,
+/// and what is not answered tells nothing. A refusal of the stream is on its way before the answer is.
+async fn is_there(mut peer: PeerClient) -> bool {
+    let answered = peer.members().await.is_ok();
+    tokio::time::sleep(RETRY).await;
+    answered
+}
+
+fn down(connected: &AtomicBool, gauges: &ToPeer) {
+    if connected.swap(false, Ordering::Relaxed) {
+        gauges.active.dec();
     }
 }
 

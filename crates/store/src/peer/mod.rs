@@ -148,7 +148,8 @@ impl Outbound for Arc<Peers> {
             let _entered = self.runtime.enter();
             let channel = self.connector.channel(&member.peer_ur_ls);
             let client = PeerClient::new(channel.clone(), self.hello, member.id);
-            let link = Link::start(member, channel, client, self.inputs.clone(), self.removed.clone());
+            let gauges = self.gauges.peers.to(self.hello.from, member.id);
+            let link = Link::start(member, channel, client, self.inputs.clone(), (self.removed.clone(), gauges));
             links.insert(member.id, link);
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use prost::Message as _;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_stream::StreamExt;
 use tonic::metadata::MetadataMap;
@@ -75,6 +76,7 @@ impl Peer for Service {
     async fn messages(&self, r: Request<Streaming<MessageBatch>>) -> Result<Response<Empty>, Status> {
         let from = self.check(r.metadata())?;
         let mut batches = r.into_inner();
+        let received_bytes = self.shared.gauges.peers.from(from);
         let drain = self.context.drain.clone();
         loop {
             let batch = tokio::select! {
@@ -85,7 +87,9 @@ impl Peer for Service {
             if self.context.peers.is_gone(from) {
                 return Err(Status::permission_denied(REMOVED));
             }
-            let messages = batch?.messages.into_iter().filter_map(wire::from_wire).collect();
+            let batch = batch?;
+            received_bytes.inc_by(u64::try_from(batch.encoded_len()).unwrap_or(u64::MAX));
+            let messages = batch.messages.into_iter().filter_map(wire::from_wire).collect();
             self.input(Input::Messages(messages))?;
         }
     }

@@ -8,11 +8,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::turns::{Follow, Queue};
+use super::turns::{Follow, Queue, from_inside};
 use super::{Context, requires_leader};
 use crate::convert;
 use crate::error::Refusal;
 use crate::leader_watch;
+use crate::metrics::Counted;
 use crate::pb::etcdserverpb::PutRequest;
 use crate::pb::etcdserverpb::request_op::Request as Op;
 use crate::pb::v3electionpb as pb;
@@ -24,6 +25,7 @@ const MAX_UNSENT: usize = 16;
 pub struct Election(pub Context);
 
 type Observed = Result<pb::LeaderResponse, Status>;
+type Observations = Pin<Box<dyn Stream<Item = Observed> + Send>>;
 
 impl Election {
     async fn campaign(&self, r: Request<pb::CampaignRequest>) -> Result<pb::CampaignResponse, Status> {
@@ -158,7 +160,7 @@ impl Observer {
 
 #[tonic::async_trait]
 impl pb::election_server::Election for Election {
-    type ObserveStream = Pin<Box<dyn Stream<Item = Observed> + Send>>;
+    type ObserveStream = Counted<Observations>;
 
     async fn campaign(&self, r: Request<pb::CampaignRequest>) -> Result<Response<pb::CampaignResponse>, Status> {
         let answer = self.campaign(r).await;
@@ -176,8 +178,8 @@ impl pb::election_server::Election for Election {
     }
 
     async fn observe(&self, r: Request<pb::LeaderRequest>) -> Result<Response<Self::ObserveStream>, Status> {
-        let stream = self.observe(r).await.map(|stream| Box::pin(stream) as Self::ObserveStream);
-        self.0.answer_inside(SERVICE, "Observe", stream)
+        let stream = self.observe(r).await.map(|stream| Box::pin(stream) as Observations);
+        self.0.answer_stream(SERVICE, "Observe", stream.map_err(from_inside))
     }
 
     async fn resign(&self, r: Request<pb::ResignRequest>) -> Result<Response<pb::ResignResponse>, Status> {

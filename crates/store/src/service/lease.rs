@@ -14,6 +14,7 @@ use crate::auth::Asker;
 use crate::error::Refusal;
 use crate::leader_watch;
 use crate::lessor::KeptAlive;
+use crate::metrics::Counted;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op as Command;
 use crate::raft_node::REQUEST_TIMEOUT;
@@ -195,7 +196,7 @@ async fn ending(context: Context, requires_leader: bool) -> Refusal {
 
 #[tonic::async_trait]
 impl pb::lease_server::Lease for Lease {
-    type LeaseKeepAliveStream = KeepAlives;
+    type LeaseKeepAliveStream = Counted<KeepAlives>;
 
     async fn lease_grant(&self, r: Request<pb::LeaseGrantRequest>) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let answer = self.grant(r).await;
@@ -213,7 +214,7 @@ impl pb::lease_server::Lease for Lease {
     async fn lease_keep_alive(
         &self,
         r: Request<Streaming<pb::LeaseKeepAliveRequest>>,
-    ) -> Result<Response<KeepAlives>, Status> {
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         self.0.check_voter()?;
         let ending = ending(self.0.clone(), requires_leader(r.metadata().as_ref()));
         let context = Arc::new(self.0.clone());
@@ -229,7 +230,7 @@ impl pb::lease_server::Lease for Lease {
         let reason = stream::once(ending).map(|why| Some(Err(why.into())));
         let all = stream::select(answers, reason).take_while(|answer| ready(answer.is_some())).filter_map(ready);
         let stream: KeepAlives = Box::pin(all);
-        self.0.answer(SERVICE, "LeaseKeepAlive", Ok(stream))
+        self.0.answer_stream(SERVICE, "LeaseKeepAlive", Ok(stream))
     }
 
     async fn lease_time_to_live(

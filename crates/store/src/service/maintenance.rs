@@ -1,7 +1,7 @@
 //! Status, alarms, hashes, snapshots.
 
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::Stream;
 use prost::Message;
@@ -11,6 +11,7 @@ use super::{Context, snapshot_stream};
 use crate::config::ETCD_VERSION;
 use crate::convert;
 use crate::error::Refusal;
+use crate::metrics::Counted;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::alarm_request::AlarmAction;
 use crate::pb::kvraft::command::Op as Command;
@@ -126,6 +127,7 @@ pub async fn hash(shared: &Shared, revision: i64) -> Result<pb::HashKvResponse, 
     if (0..compact_revision).contains(&hash_revision) {
         return Err(Refusal::Compacted.into());
     }
+    let start = Instant::now();
     let hashed = tokio::task::spawn_blocking(move || {
         let mut hasher = crc32fast::Hasher::new();
         for (at, kv) in records.iter().take_while(|(at, _)| at.main <= hash_revision) {
@@ -136,13 +138,14 @@ pub async fn hash(shared: &Shared, revision: i64) -> Result<pb::HashKvResponse, 
         hasher.finalize()
     });
     let hash = hashed.await.map_err(|_| Status::internal("the hash was not finished"))?;
+    shared.gauges.hashes.observe(start.elapsed());
     let header = Some(shared.header(now));
     Ok(pb::HashKvResponse { header, hash, compact_revision, hash_revision })
 }
 
 #[tonic::async_trait]
 impl pb::maintenance_server::Maintenance for Maintenance {
-    type SnapshotStream = Snapshots;
+    type SnapshotStream = Counted<Snapshots>;
 
     async fn alarm(&self, r: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         let answer = self.alarm(r).await;
@@ -184,7 +187,7 @@ impl pb::maintenance_server::Maintenance for Maintenance {
         self.0.answer(SERVICE, "HashKV", answer)
     }
 
-    async fn snapshot(&self, r: Request<pb::SnapshotRequest>) -> Result<Response<Snapshots>, Status> {
+    async fn snapshot(&self, r: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let answer = async {
             let (asker, _) = self.0.admit_to_learner(r).await?;
             self.0.shared.state.read().auth.guard(&asker).admin()?;
@@ -192,7 +195,7 @@ impl pb::maintenance_server::Maintenance for Maintenance {
             Ok(snapshot_stream::stream(&self.0.shared))
         };
         let answer = answer.await;
-        self.0.answer(SERVICE, "Snapshot", answer)
+        self.0.answer_stream(SERVICE, "Snapshot", answer)
     }
 
     async fn move_leader(&self, r: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::health::Health;
+use futures::Stream;
 use http::header::CONTENT_TYPE;
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ use tower::Service as _;
 use crate::auth::Asker;
 use crate::config::{Config, GRPC_OVERHEAD_BYTES};
 use crate::error::Refusal;
+use crate::metrics::Counted;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::auth_server::{self, AuthServer};
 use crate::pb::etcdserverpb::cluster_server::{self, ClusterServer};
@@ -94,8 +96,21 @@ impl Context {
         answer: Result<T, Status>,
     ) -> Result<Response<T>, Status> {
         let code = answer.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
-        self.shared.gauges.count(service, method, code);
+        self.shared.gauges.calls.end(service, method, code);
         answer.map(Response::new)
+    }
+
+    /// A call that is answered by a stream ends with it.
+    fn answer_stream<T, S: Stream<Item = Result<T, Status>> + Unpin>(
+        &self,
+        service: &'static str,
+        method: &'static str,
+        answer: Result<S, Status>,
+    ) -> Result<Response<Counted<S>>, Status> {
+        match answer {
+            Ok(stream) => Ok(Response::new(Counted::new(stream, self.shared.gauges.clone(), service, method))),
+            Err(status) => self.answer(service, method, Err(status)),
+        }
     }
 
     /// A learner has no say, and may lag behind: it answers no more than what is asked of itself.
@@ -177,6 +192,7 @@ impl Routes for Port {
         if self.shared.status.leader() == 0 && requires_leader(request.headers()) {
             return Box::pin(std::future::ready(Ok(Status::from(Refusal::NoLeader).into_http())));
         }
+        self.shared.gauges.calls.begin(request.uri().path());
         let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         match service {
             kv_server::SERVICE_NAME => self.kv.clone().call(request),

@@ -256,6 +256,13 @@ impl Drop for Follow {
     }
 }
 
+pub fn from_inside(status: Status) -> Status {
+    match status.code() {
+        Code::Unavailable => status,
+        _ => Status::unknown(status.message()),
+    }
+}
+
 impl Context {
     /// etcd asks itself for what locks and elections do, and hands on the words of a refusal, not its code. Whoever
     /// could not be served is told so all the same: clients try again by it.
@@ -265,11 +272,7 @@ impl Context {
         method: &'static str,
         answer: Result<T, Status>,
     ) -> Result<Response<T>, Status> {
-        let unknown = |status: Status| match status.code() {
-            Code::Unavailable => status,
-            _ => Status::unknown(status.message()),
-        };
-        self.answer(service, method, answer.map_err(unknown))
+        self.answer(service, method, answer.map_err(from_inside))
     }
 
     /// The lease that was named, or one that ends by itself.

@@ -23,6 +23,7 @@ use crate::convert;
 use crate::error::Refusal;
 use crate::hub;
 use crate::leader_watch;
+use crate::metrics::Counted;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
@@ -40,10 +41,11 @@ const NO_WATCH: i64 = -1;
 pub struct Watch(pub Context);
 
 type Answer = Result<pb::WatchResponse, Status>;
+type Answers = Pin<Box<dyn Stream<Item = Answer> + Send>>;
 
 #[tonic::async_trait]
 impl pb::watch_server::Watch for Watch {
-    type WatchStream = Pin<Box<dyn Stream<Item = Answer> + Send>>;
+    type WatchStream = Counted<Answers>;
 
     async fn watch(&self, r: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         self.0.check_voter()?;
@@ -60,8 +62,8 @@ impl pb::watch_server::Watch for Watch {
             said: 0,
             owed: 0,
         };
-        let stream: Self::WatchStream = Box::pin(Driven { task: Some(Box::pin(task.run(r.into_inner()))), responses });
-        self.0.answer(SERVICE, "Watch", Ok(stream))
+        let stream: Answers = Box::pin(Driven { task: Some(Box::pin(task.run(r.into_inner()))), responses });
+        self.0.answer_stream(SERVICE, "Watch", Ok(stream))
     }
 }
 

@@ -60,7 +60,7 @@ pub fn connect(port: u16) -> TcpStream {
     stream
 }
 
-fn get(port: u16, path: &str) -> String {
+pub fn get(port: u16, path: &str) -> String {
     get_through(connect(port), path)
 }
 
@@ -85,7 +85,9 @@ async fn the_side_port_tells_health_and_metrics() {
         "etcd_debugging_mvcc_keys_total 1",
         "etcd_debugging_mvcc_current_revision 2",
         "etcd_disk_wal_fsync_duration_seconds_count",
-        r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV"} 1"#,
+        r#"grpc_server_started_total{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1"#,
+        r#"grpc_server_started_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"} 0"#,
+        r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }

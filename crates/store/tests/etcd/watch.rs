@@ -6,6 +6,7 @@ use etcd_client::{Client, EventType, WatchFilterType, WatchOptions, WatchRespons
 use tokio::time::timeout;
 
 use crate::harness::{DEADLINE, Server};
+use crate::setup::get;
 
 pub async fn next(stream: &mut WatchStream) -> WatchResponse {
     let message = timeout(DEADLINE, stream.message()).await;
@@ -145,6 +146,26 @@ async fn who_asks_for_nothing_more_is_still_told() {
         client.put("key", "", None).await.expect("a plain put");
         let told = timeout(DEADLINE, stream.message()).await.expect("in time");
         assert_eq!(told.expect("no error").expect("the stream goes on").events.len(), 1);
+    }
+}
+
+/// Dashboards show the difference as what is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_are_counted_when_they_begin_and_when_they_end() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let count = |name: &str| {
+        let metrics = get(server.metrics_port, "/metrics");
+        let of_watches = |line: &&str| line.starts_with(name) && line.contains(r#"grpc_method="Watch""#);
+        let value = |line: &str| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok()).expect("a number");
+        metrics.lines().filter(of_watches).map(value).sum::<u64>()
+    };
+    let (stream, _) = watch(&mut client, "key", WatchOptions::new()).await;
+    assert_eq!((count("grpc_server_started_total"), count("grpc_server_handled_total")), (1, 0));
+    drop(stream);
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while count("grpc_server_handled_total") == 0 {
+        assert!(std::time::Instant::now() < deadline, "the stream does not end");
     }
 }
 
