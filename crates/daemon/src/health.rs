@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -29,6 +30,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 64;
 
 type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// Given path and query, finds out what checks and pages will tell.
+type Preparation = Arc<dyn Fn(&str, &str) -> BoxFuture<'static, ()> + Send + Sync>;
 /// Given the query, tells the code, the content type and the body.
 type Page = Arc<dyn Fn(&str) -> (StatusCode, &'static str, String) + Send + Sync>;
 
@@ -43,6 +46,7 @@ struct Inner {
     live: RwLock<BTreeMap<String, Check>>,
     ready: RwLock<BTreeMap<String, Check>>,
     pages: RwLock<BTreeMap<String, Page>>,
+    preparation: RwLock<Option<Preparation>>,
     metrics: Metrics,
 }
 
@@ -69,6 +73,11 @@ impl Health {
     /// Counts for `/readyz` only.
     pub fn ready(&self, name: &str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
         self.inner.ready.write().insert(name.to_owned(), Arc::new(check));
+    }
+
+    /// What has to be waited for before a request can be answered.
+    pub fn prepare(&self, preparation: impl Fn(&str, &str) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        *self.inner.preparation.write() = Some(Arc::new(preparation));
     }
 
     /// A page of its own: returns content type and body.
@@ -133,8 +142,17 @@ impl Health {
         }
     }
 
-    /// The answer to any request. Who is not trusted is told no more than whether the daemon is well.
-    pub fn handle<B>(&self, request: &Request<B>, trusted: bool) -> Response<Full<Bytes>> {
+    /// The answer to any request, once what it tells is known.
+    pub async fn answer<B>(&self, request: &Request<B>, trusted: bool) -> Response<Full<Bytes>> {
+        let preparation = self.inner.preparation.read().clone();
+        if let Some(preparation) = preparation {
+            preparation(request.uri().path(), request.uri().query().unwrap_or_default()).await;
+        }
+        self.handle(request, trusted)
+    }
+
+    /// The answer to any request, by what is known. Who is not trusted is told no more than whether the daemon is well.
+    fn handle<B>(&self, request: &Request<B>, trusted: bool) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         let health = matches!(path, "/healthz" | "/livez" | "/readyz");
         let plain = "text/plain; charset=utf-8";
@@ -202,8 +220,8 @@ where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = health.handle(&request, trusted);
-        async move { Ok::<_, Infallible>(response) }
+        let health = health.clone();
+        async move { Ok::<_, Infallible>(health.answer(&request, trusted).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);

@@ -72,6 +72,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     };
     let peer_inputs = inputs.0.clone();
     let (node, threads) = raft_node::start(raft_thread, parts, inputs)?;
+    side::read_first(&health, &shared, node.clone());
     let limits = (&config).into();
     let context = Context { shared, node, limits, drain: drain.clone(), peers: peers.clone(), pages: health };
     // Open before this member asks anything of the cluster: a quorum may need its answers.

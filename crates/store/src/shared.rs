@@ -71,6 +71,8 @@ pub struct Status {
     leader_changes: AtomicU64,
     voter: AtomicBool,
     failed: AtomicBool,
+    /// Whether the last one who asked for its health could not have read.
+    unreadable: AtomicBool,
 }
 
 impl Status {
@@ -96,6 +98,14 @@ impl Status {
 
     pub fn set_failed(&self) {
         self.failed.store(true, Ordering::Relaxed);
+    }
+
+    pub fn set_readable(&self, readable: bool) {
+        self.unreadable.store(!readable, Ordering::Relaxed);
+    }
+
+    pub fn is_readable(&self) -> bool {
+        !self.unreadable.load(Ordering::Relaxed)
     }
 
     pub fn term(&self) -> u64 {

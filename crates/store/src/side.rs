@@ -8,6 +8,7 @@ use http::StatusCode;
 use crate::config::{CLUSTER_VERSION, ETCD_VERSION};
 use crate::metrics;
 use crate::pb::etcdserverpb::AlarmType;
+use crate::raft_node::Handle;
 use crate::shared::Shared;
 
 const JSON: &str = "application/json";
@@ -37,19 +38,41 @@ pub fn pages(shared: &Arc<Shared>, quota_bytes: u64) -> Health {
     health
 }
 
-/// Why a member is not well. The query may ask to leave alarms out of it, as `exclude=NOSPACE`, and whether there is a
-/// leader, as `serializable=true`.
+/// Has who asks whether a member is well wait until it has read as clients do.
+pub fn read_first(health: &Health, shared: &Arc<Shared>, node: Handle) {
+    let shared = shared.clone();
+    health.prepare(move |path, query| {
+        let reads = matches!(path, "/health" | "/readyz") && !asks(query, ("serializable", "true"));
+        let (shared, node) = (shared.clone(), node.clone());
+        Box::pin(async move {
+            // Without a leader there is nothing to wait for.
+            if reads && shared.status.leader() != 0 {
+                shared.status.set_readable(node.read_index().await.is_ok());
+            }
+        })
+    });
+}
+
+fn asks(query: &str, pair: (&str, &str)) -> bool {
+    url::form_urlencoded::parse(query.as_bytes()).any(|(k, v)| (&*k, &*v) == pair)
+}
+
+/// Why a member is not well. The query may ask to leave alarms out of it, as `exclude=NOSPACE`, and whether it can read
+/// what the quorum has, as `serializable=true`.
 fn unhealthy(shared: &Shared, query: &str) -> Option<&'static str> {
-    let asked = |pair: (&str, &str)| url::form_urlencoded::parse(query.as_bytes()).any(|(k, v)| (&*k, &*v) == pair);
+    let serializable = asks(query, ("serializable", "true"));
     if shared.status.failed() {
         return Some("RAFT FAILED");
     }
-    if shared.status.leader() == 0 && !asked(("serializable", "true")) {
+    if shared.status.leader() == 0 && !serializable {
         return Some("RAFT NO LEADER");
+    }
+    if !shared.status.is_readable() && !serializable {
+        return Some("QGET ERROR:etcdserver: request timed out");
     }
     let state = shared.state.read();
     let alarms = [(AlarmType::Nospace, "ALARM NOSPACE"), (AlarmType::Corrupt, "ALARM CORRUPT")];
-    let excluded = |alarm: AlarmType| asked(("exclude", alarm.as_str_name()));
+    let excluded = |alarm: AlarmType| asks(query, ("exclude", alarm.as_str_name()));
     alarms.into_iter().find_map(|(alarm, why)| (state.is_raised(alarm) && !excluded(alarm)).then_some(why))
 }
 
@@ -72,5 +95,7 @@ mod tests {
         check("serializable=true", Some("ALARM NOSPACE"));
         check("serializable=true&exclude=CORRUPT", Some("ALARM NOSPACE"));
         check("serializable=true&exclude=CORRUPT&exclude=NOSPACE", None);
+        shared.status.set_readable(false);
+        check("serializable=true&exclude=NOSPACE", None);
     }
 }

@@ -206,7 +206,10 @@ impl Routes for Port {
             health_server::SERVICE_NAME => self.health.clone().call(request),
             _ if is_grpc(&request) => server::unknown(&request),
             // Whoever may connect may know.
-            _ => Box::pin(std::future::ready(Ok(self.pages.handle(&request, true).map(Body::new)))),
+            _ => {
+                let pages = self.pages.clone();
+                Box::pin(async move { Ok(pages.answer(&request, true).await.map(Body::new)) })
+            }
         }
     }
 
