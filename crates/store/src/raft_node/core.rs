@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use raft::prelude::{HardState, Message, MessageType};
+use raft::prelude::{Entry, HardState, Message, MessageType};
 use raft::{RawNode, SnapshotStatus};
 use raftlog::Mark;
 use tokio::sync::oneshot;
@@ -132,6 +132,8 @@ pub struct Core {
     pub(super) installing: Option<Install>,
     /// The ready whose snapshot the state holds already, and its entry: Raft may know once it is durable.
     pub(super) unapplied: Option<(u64, u64)>,
+    /// Committed entries that take long to apply; the peers hear of them first.
+    pub(super) deferred: Vec<Entry>,
     checkpointing: bool,
     checkpoint_waiters: Vec<oneshot::Sender<()>>,
     /// The write by which the log begins anew behind the last snapshot.
@@ -198,6 +200,7 @@ impl Core {
             arrived_snapshot: None,
             installing: None,
             unapplied: None,
+            deferred: Vec::new(),
             checkpointing: false,
             checkpoint_waiters: Vec::new(),
             begun_anew: 0,
@@ -247,6 +250,8 @@ impl Core {
 
     /// Turns what has arrived into effects; true when there is nothing left to do before stopping.
     pub fn drive(&mut self) -> Result<bool> {
+        let deferred = std::mem::take(&mut self.deferred);
+        self.apply(deferred)?;
         self.propose_arrived();
         self.ask_read_index();
         self.handle_ready()?;
@@ -258,6 +263,11 @@ impl Core {
         }
         self.checkpoint_if_due(false);
         Ok(false)
+    }
+
+    /// Whether there is more to do once the messages are on their way.
+    pub fn defers(&self) -> bool {
+        !self.deferred.is_empty()
     }
 
     /// Nothing is under way that must end before the member may.

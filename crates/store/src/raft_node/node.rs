@@ -25,6 +25,9 @@ const MAX_INPUTS: usize = 1_024;
 /// A removed member stays for so many election timeouts: its peers may need its voice to find out that it was removed.
 pub const REMOVED_ELECTIONS: u32 = 3;
 
+/// What the links need to write what they were given.
+const SENDING: Duration = Duration::from_millis(2);
+
 /// The way to the peers. Nothing here waits.
 pub trait Outbound: Send {
     fn send(&self, messages: Vec<Message>);
@@ -120,6 +123,11 @@ impl Node {
             }
             if done {
                 return Ok(());
+            }
+            if self.core.defers() {
+                // The links run on this thread.
+                tokio::time::sleep(SENDING).await;
+                continue;
             }
             self.take_inputs().await?;
         }

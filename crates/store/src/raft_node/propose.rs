@@ -121,15 +121,57 @@ mod tests {
 
     /// A lone member that leads.
     fn leader(snapshot_count: u64) -> Core {
-        let mut state = State::default();
-        state.conf.voters = vec![1];
-        let tokens = token::Config::parse("simple", std::time::Duration::from_secs(1)).expect("etcd's default");
-        let shared = Arc::new(Shared::new(1, state, Gate::new(tokens, 4)));
-        let config = Config { member_id: 1, snapshot_count, election_ticks: 10, tick_ms: 100, kept_entries: 100 };
-        let mut core = Core::new(config, shared, raftlog::Recovered::default(), 1).expect("nothing is there");
+        let mut core = member(vec![1], snapshot_count);
         core.begin().expect("alone");
         core.drive().expect("elected");
         core
+    }
+
+    fn member(voters: Vec<u64>, snapshot_count: u64) -> Core {
+        let mut state = State::default();
+        state.conf.voters = voters;
+        let tokens = token::Config::parse("simple", std::time::Duration::from_secs(1)).expect("etcd's default");
+        let shared = Arc::new(Shared::new(1, state, Gate::new(tokens, 4)));
+        let config = Config { member_id: 1, snapshot_count, election_ticks: 10, tick_ms: 100, kept_entries: 100 };
+        Core::new(config, shared, raftlog::Recovered::default(), 1).expect("nothing is there")
+    }
+
+    /// Member 2 says so to member 1.
+    fn hear(core: &mut Core, kind: MessageType, term: u64, index: u64) {
+        let mut message = Message { from: 2, to: 1, term, index, ..Message::default() };
+        message.set_msg_type(kind);
+        core.take(Input::Messages(vec![message])).expect("taken");
+        core.drive().expect("goes on");
+    }
+
+    /// Whoever applies for long sends nothing meanwhile: the others are to be as busy.
+    #[test]
+    fn peers_hear_of_what_takes_long_before_it_is_done() {
+        let mut core = member(vec![1, 2, 3], 1_000);
+        core.node.campaign().expect("it may");
+        core.drive().expect("asks");
+        persist(&mut core);
+        hear(&mut core, MessageType::MsgRequestPreVoteResponse, 1, 0);
+        persist(&mut core);
+        hear(&mut core, MessageType::MsgRequestVoteResponse, 1, 0);
+        persist(&mut core);
+        hear(&mut core, MessageType::MsgAppendResponse, 1, 1);
+        let mut applied = 1;
+        for (range_end, defers) in [("", false), ("z", true)] {
+            let all = pb::DeleteRangeRequest { key: "a".into(), range_end: range_end.into(), ..Default::default() };
+            let (proposal, _answered) = proposal(Op::DeleteRange(all));
+            core.take(Input::Propose(proposal)).expect("taken");
+            core.drive().expect("proposed");
+            persist(&mut core);
+            core.effects.messages.clear();
+            hear(&mut core, MessageType::MsgAppendResponse, 1, applied + 1);
+            assert!(core.effects.messages.iter().any(|m| m.to == 2 && m.commit == applied + 1));
+            assert_eq!(core.defers(), defers, "{range_end:?}");
+            assert_eq!(core.shared.state.read().applied.index == applied, defers, "{range_end:?}");
+            core.drive().expect("goes on");
+            applied += 1;
+            assert_eq!(core.shared.state.read().applied.index, applied);
+        }
     }
 
     #[test]

@@ -7,8 +7,10 @@ use raftlog::Mark;
 
 use super::core::{Asked, Core, Read, context_id};
 use super::effects::{Captured, Delivery, Job, Outgoing, Write};
+use crate::auth::attributed;
 use crate::error::Refusal;
 use crate::pb::kvraft::Head;
+use crate::pb::kvraft::command::Op;
 use crate::state::Applied;
 
 /// What waits until the checkpoint of a snapshot is durable.
@@ -21,7 +23,7 @@ pub struct Install {
 
 impl Core {
     pub(super) fn handle_ready(&mut self) -> Result<()> {
-        while self.installing.is_none() && self.node.has_ready() {
+        while self.installing.is_none() && !self.defers() && self.node.has_ready() {
             if self.is_checkpointing() && self.node.snap().is_some() {
                 // One checkpoint after the other.
                 return Ok(());
@@ -96,7 +98,23 @@ impl Core {
             }
             None => {}
         }
+        if !self.effects.messages.is_empty() && self.may_take_long(&committed) {
+            // Who leads tells the others first: then all are busy at once, and nobody takes it for gone.
+            self.deferred = committed;
+            return Ok(());
+        }
         self.apply(committed)
+    }
+
+    /// Of a leader's own: one that changes as many keys as there are.
+    fn may_take_long(&self, committed: &[Entry]) -> bool {
+        committed.iter().filter_map(|entry| self.pending.get(&context_id(&entry.context)?)).any(|proposal| {
+            match attributed(&proposal.op) {
+                Some(Op::DeleteRange(r)) => !r.range_end.is_empty(),
+                Some(Op::Compaction(_)) => true,
+                _ => false,
+            }
+        })
     }
 
     fn hold(&mut self, number: u64, messages: Vec<Message>) {

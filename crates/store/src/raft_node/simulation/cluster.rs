@@ -389,6 +389,7 @@ impl Cluster {
         let before = self.looks_inside.then(|| core.node.raft.prs().conf().to_conf_state());
         core.drive().map_err(|e| format!("member {}: {e:#}", member.id))?;
         let mut effects = std::mem::take(&mut core.effects);
+        member.drive_at = core.defers().then_some(self.now + 1);
         if self.plant == Some(Plant::SureWhenBehind) {
             member.shared.lessor.set_behind(false);
         }
