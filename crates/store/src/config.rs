@@ -33,6 +33,8 @@ const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
 const CORRUPT_CHECK: &str = "InitialCorruptCheck";
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
+/// The most that `--max-request-bytes` may be.
+pub const MAX_REQUEST_BYTES: usize = 64 << 20;
 const MAX_QUOTA_BYTES: u64 = 64 << 30;
 
 /// An embedded Raft key-value store that speaks etcd v3
@@ -324,7 +326,8 @@ impl Settings {
         ensure!(bounded, "--quota-backend-bytes is more than {MAX_QUOTA_BYTES}");
         ensure!(self.pre_vote, "--pre-vote=false: a member always asks before it calls an election");
         ensure!(self.max_txn_ops > 0, "--max-txn-ops must be at least 1");
-        ensure!((1..=64 << 20).contains(&self.max_request_bytes), "--max-request-bytes must be between 1 and 67108864");
+        let right = (1..=MAX_REQUEST_BYTES).contains(&self.max_request_bytes);
+        ensure!(right, "--max-request-bytes must be between 1 and {MAX_REQUEST_BYTES}");
         ensure!((4..=31).contains(&self.bcrypt_cost), "--bcrypt-cost must be between 4 and 31");
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", self.name)));
         let wal_dir = self.wal_dir.clone().unwrap_or_else(|| data_dir.join("member/wal"));

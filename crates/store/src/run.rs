@@ -52,7 +52,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let peer_runtime = raft_thread.runtime.clone();
     let peers = Peers::new(hello, connector, inputs.0.clone(), peer_runtime.clone(), shared.gauges.clone());
     let known = shared.state.read().member_list();
-    peers.set_members(if known.is_empty() { &opened.peers } else { &known });
+    peers.add_members(if known.is_empty() { &opened.peers } else { &known });
     let failed = CancellationToken::new();
     let parts = raft_node::Parts {
         config: raft_node::Config {

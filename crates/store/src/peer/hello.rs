@@ -1,5 +1,6 @@
 //! Who calls whom: in the metadata of every call between members, and checked at the other end.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tonic::metadata::MetadataMap;
@@ -11,6 +12,8 @@ const CLUSTER: &str = "cluster-id";
 const FROM: &str = "member-from";
 const TO: &str = "member-to";
 const CLOCK: &str = "clock-ms";
+/// That the clocks differ is said so often.
+const SAY_AGAIN_MS: u64 = 10_000;
 /// etcd's words, which are what people search for.
 const CLUSTER_MISMATCH: &str = "cluster ID mismatch";
 pub const REMOVED: &str = "the member has been permanently removed from the cluster";
@@ -64,7 +67,7 @@ impl Hello {
     fn compare_clocks(&self, from: u64, metadata: &MetadataMap) {
         let theirs = metadata.get(CLOCK).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         let Some(skew) = theirs.map(|theirs| theirs.abs_diff(clock_ms())) else { return };
-        if skew > MAX_CLOCK_SKEW_MS {
+        if skew > MAX_CLOCK_SKEW_MS && may_say() {
             let peer = format!("{from:x}");
             tracing::warn!(
                 peer,
@@ -73,6 +76,14 @@ impl Hello {
             );
         }
     }
+}
+
+/// Not with every call.
+fn may_say() -> bool {
+    static SAID_MS: AtomicU64 = AtomicU64::new(0);
+    let (now, said) = (clock_ms(), SAID_MS.load(Ordering::Relaxed));
+    let due = now.abs_diff(said) >= SAY_AGAIN_MS;
+    due && SAID_MS.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 #[cfg(test)]

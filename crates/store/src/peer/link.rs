@@ -1,5 +1,7 @@
 //! The stream of Raft's messages to one peer: what has gathered is one batch; lost, it is opened again.
 
+use std::collections::VecDeque;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -121,7 +123,9 @@ impl Runner {
         let mut call = Box::pin(async move { client.messages(ReceiverStream::new(receiver)).await });
         let mut asked = Box::pin(is_there(self.client.clone()));
         let mut answered = false;
+        let mut left = VecDeque::new();
         loop {
+            // More than one batch's worth may come at once.
             let messages = tokio::select! {
                 biased;
                 ended = &mut call => {
@@ -134,12 +138,14 @@ impl Runner {
                     }
                     continue;
                 }
-                messages = queued.recv() => match messages {
+                messages = queued.recv(), if left.is_empty() => match messages {
                     Some(messages) => messages,
                     None => return Ok(()),
                 },
+                () = ready(()), if !left.is_empty() => Vec::new(),
             };
-            let batch = batch(messages, queued);
+            left.extend(messages);
+            let batch = batch(&mut left, queued);
             self.gauges.sent_bytes.inc_by(u64::try_from(batch.encoded_len()).unwrap_or(u64::MAX));
             tokio::select! {
                 ended = &mut call => {
@@ -175,14 +181,47 @@ fn down(connected: &AtomicBool, gauges: &ToPeer) {
     }
 }
 
-fn batch(first: Vec<Message>, queued: &mut mpsc::Receiver<Vec<Message>>) -> MessageBatch {
+/// Ends with the message by which it has grown large enough: no message is cut in two, and none waits for a peer to take
+/// more than [`MAX_BATCH_BYTES`] and one message at a time.
+fn batch(left: &mut VecDeque<Message>, queued: &mut mpsc::Receiver<Vec<Message>>) -> MessageBatch {
     let mut batch = MessageBatch::default();
     let mut bytes = 0;
-    let mut next = Some(first);
-    while let Some(messages) = next {
-        bytes += messages.iter().flat_map(|m| &m.entries).map(|e| e.data.len()).sum::<usize>();
-        batch.messages.extend(messages.into_iter().map(wire::to_wire));
-        next = (bytes < MAX_BATCH_BYTES).then(|| queued.try_recv().ok()).flatten();
+    while bytes < MAX_BATCH_BYTES {
+        let Some(message) = left.pop_front() else {
+            let Ok(more) = queued.try_recv() else { break };
+            left.extend(more);
+            continue;
+        };
+        bytes += message.entries.iter().map(|e| e.data.len()).sum::<usize>();
+        batch.messages.push(wire::to_wire(message));
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::prelude::Entry;
+
+    use super::*;
+
+    /// One who lags is sent hundreds of megabytes at once.
+    #[test]
+    fn a_batch_is_not_larger_than_peers_take() {
+        let message = |bytes: usize| Message {
+            entries: vec![Entry { data: vec![0; bytes], ..Entry::default() }],
+            ..Message::default()
+        };
+        let (queue, mut queued) = mpsc::channel(4);
+        let mut left: VecDeque<Message> = (0..10).map(|_| message(1 << 20)).collect();
+        queue.try_send(vec![message(1 << 10), message(5 << 20), message(1 << 20)]).expect("there is room");
+        let mut sizes = Vec::new();
+        loop {
+            let batch = batch(&mut left, &mut queued);
+            if batch.messages.is_empty() {
+                break;
+            }
+            sizes.push(batch.messages.len());
+        }
+        assert_eq!(sizes, [4, 4, 4, 1]);
+    }
 }

@@ -128,7 +128,7 @@ impl Outbound for Arc<Peers> {
         self.removed.cancel();
     }
 
-    fn set_members(&self, members: &[pb::Member]) {
+    fn remove_others(&self, members: &[pb::Member]) {
         let others = || members.iter().filter(|m| m.id != self.hello.from);
         let mut links = self.links.lock();
         for (id, link) in links.extract_if(|id, link| !others().any(|m| m.id == *id && m.peer_ur_ls == link.urls)) {
@@ -141,8 +141,13 @@ impl Outbound for Arc<Peers> {
                 drop(link);
             });
         }
-        for member in others() {
-            if links.contains_key(&member.id) || member.peer_ur_ls.is_empty() {
+    }
+
+    fn add_members(&self, members: &[pb::Member]) {
+        let mut links = self.links.lock();
+        for member in members.iter().filter(|m| m.id != self.hello.from) {
+            let linked = links.get(&member.id).is_some_and(|link| link.urls == member.peer_ur_ls);
+            if linked || member.peer_ur_ls.is_empty() {
                 continue;
             }
             let _entered = self.runtime.enter();

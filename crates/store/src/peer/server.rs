@@ -14,19 +14,21 @@ use super::hello::{Hello, REMOVED, clock_ms};
 use super::link::MAX_BATCH_BYTES;
 use super::{snapshots, wire};
 use crate::auth::Asker;
+use crate::config::MAX_REQUEST_BYTES;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb::{HashKvRequest, HashKvResponse};
 use crate::pb::kvraft::peer_server::{Peer, PeerServer};
 use crate::pb::kvraft::{
     Empty, MembersResponse, MessageBatch, PromoteRequest, RenewRequest, RenewResponse, SnapshotPiece,
 };
-use crate::raft_node::Input;
+use crate::raft_node::{Input, MAX_PROPOSAL_BYTES};
 use crate::server::{Reply, Routes};
 use crate::service::{Context, hash, keep_alive, promote};
 use crate::shared::Shared;
 
-/// A batch is not ended in the middle of a message.
-const MAX_DECODED_BYTES: usize = 16 * MAX_BATCH_BYTES;
+/// A batch is not ended in the middle of a message, and a message holds at least one entry, however large; beside it
+/// there may be as much as is proposed at once.
+const MAX_DECODED_BYTES: usize = MAX_BATCH_BYTES + MAX_PROPOSAL_BYTES + 2 * MAX_REQUEST_BYTES;
 
 pub fn routes(hello: Hello, context: &Context, inputs: UnboundedSender<Input>) -> impl Routes + use<> {
     let service = Service { hello, context: context.clone(), shared: context.shared.clone(), inputs };

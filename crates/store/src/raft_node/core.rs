@@ -23,7 +23,7 @@ use crate::shared::Shared;
 use crate::state::State;
 
 const MAX_MESSAGE_BYTES: u64 = 1 << 20;
-const MAX_INFLIGHT_MESSAGES: usize = 256;
+const MAX_INFLIGHT_MESSAGES: usize = 64;
 /// Entries applied in one go, so that readers get their turn.
 const MAX_APPLIED_BYTES: u64 = 4 << 20;
 /// A question for the read index that was not answered in this time was lost on the way, and is asked again.
@@ -64,6 +64,17 @@ pub enum Input {
     Checkpointed(Mark),
     Failed(anyhow::Error),
     Stop,
+}
+
+impl Input {
+    /// What it adds to the log, about.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Input::Propose(proposal) | Input::ProposeAsLeader(_, proposal) => proposal.op.encoded_len(),
+            Input::Messages(messages) => messages.iter().flat_map(|m| &m.entries).map(|e| e.data.len()).sum(),
+            _ => 0,
+        }
+    }
 }
 
 /// Where a peer's log ends, as the leader knows, and the leader's own.

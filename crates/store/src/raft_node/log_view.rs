@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use raft::prelude::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
-use raft::{GetEntriesContext, RaftState, Storage, StorageError, util};
+use raft::{GetEntriesContext, NO_LIMIT, RaftState, Storage, StorageError, util};
 
 use super::effects::Captured;
 use crate::state::{Applied, conf_of};
@@ -138,9 +138,15 @@ impl Storage for LogView {
         }
         assert!(high <= self.last() + 1, "asked for entries up to {high}, the last is {}", self.last());
         let range = self.position(low)..self.position(high);
-        let mut entries: Vec<Entry> = self.entries.range(range).cloned().collect();
-        util::limit_size(&mut entries, max_size.into());
-        Ok(entries)
+        let max_bytes = max_size.into().unwrap_or(NO_LIMIT);
+        let mut bytes = 0;
+        // Always one; and no more is copied than is asked for: a peer that lags far asks again and again.
+        let fits = |entry: &&Entry| {
+            let first = bytes == 0;
+            bytes += u64::try_from(util::entry_approximate_size(entry)).unwrap_or(NO_LIMIT).max(1);
+            first || bytes <= max_bytes
+        };
+        Ok(self.entries.range(range).take_while(fits).cloned().collect())
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
@@ -213,6 +219,19 @@ mod tests {
         let context = GetEntriesContext::empty(false);
         let terms: Vec<u64> = view.entries(11, 14, None, context).expect("there").iter().map(|e| e.term).collect();
         assert_eq!(terms, [3, 3, 4]);
+    }
+
+    #[test]
+    fn as_many_entries_are_given_as_were_asked_for() {
+        let view = view();
+        let bytes = u64::try_from(util::entry_approximate_size(&entries(11..=11, 3)[0])).expect("small");
+        let given = |max: Option<u64>| {
+            let found = view.entries(11, 15, max, GetEntriesContext::empty(false)).expect("there");
+            assert_eq!(found[..], entries(11..=14, 3)[..found.len()], "{max:?}");
+            found.len()
+        };
+        let counts = [Some(0), Some(1), Some(bytes), Some(2 * bytes), Some(3 * bytes - 1), Some(9 * bytes), None];
+        assert_eq!(counts.map(given), [1, 1, 1, 2, 2, 4, 4]);
     }
 
     #[test]

@@ -42,4 +42,5 @@ pub use effects::Outgoing;
 pub use handle::{Answer, Handle, REQUEST_TIMEOUT};
 pub use log_view::{KEPT_ENTRIES, LogView};
 pub use node::{Outbound, Parts, inputs, start};
+pub use propose::MAX_PROPOSAL_BYTES;
 pub use threads::RaftThread;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use raft::prelude::Message;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
@@ -20,8 +20,9 @@ use crate::checkpoint::Checkpoint;
 use crate::pb::etcdserverpb as pb;
 use crate::shared::Shared;
 
-/// Inputs taken before the state machine is driven.
+/// Inputs taken before the state machine is driven, and what they may carry: all of it is one batch of the log.
 const MAX_INPUTS: usize = 1_024;
+const MAX_INPUT_BYTES: usize = 32 << 20;
 /// A removed member stays for so many election timeouts: its peers may need its voice to find out that it was removed.
 pub const REMOVED_ELECTIONS: u32 = 3;
 
@@ -32,7 +33,10 @@ const SENDING: Duration = Duration::from_millis(2);
 pub trait Outbound: Send {
     fn send(&self, messages: Vec<Message>);
     fn send_snapshot(&self, outgoing: Outgoing);
-    fn set_members(&self, members: &[pb::Member]);
+    /// Those that are new can be sent to.
+    fn add_members(&self, members: &[pb::Member]);
+    /// Nobody else is sent to any more, but what was sent before still goes out.
+    fn remove_others(&self, members: &[pb::Member]);
     /// This member is none any more.
     fn set_removed(&self);
 }
@@ -135,13 +139,17 @@ impl Node {
 
     fn carry_out(&mut self) -> Result<()> {
         let effects = std::mem::take(&mut self.core.effects);
-        if let Some(members) = effects.members {
-            self.peers.set_members(&members);
+        if let Some(members) = &effects.members {
+            self.peers.add_members(members);
         }
         failpoint!("raft-before-send");
         // Messages first: peers write while this member does.
         if !effects.messages.is_empty() {
             self.peers.send(effects.messages);
+        }
+        // Who is none any more is sent that first.
+        if let Some(members) = &effects.members {
+            self.peers.remove_others(members);
         }
         for delivery in effects.deliveries {
             // Without the runtime nobody waits for it any more.
@@ -150,7 +158,9 @@ impl Node {
         effects.snapshots.into_iter().for_each(|outgoing| self.peers.send_snapshot(outgoing));
         failpoint!("raft-after-send");
         for write in effects.writes {
-            self.writes.send(write).ok().context("the log thread is gone")?;
+            if self.writes.send(write).is_err() {
+                return Err(self.why_the_log_ended());
+            }
         }
         for job in effects.jobs {
             // If the checkpoint thread is gone it has said why.
@@ -163,17 +173,26 @@ impl Node {
         Ok(())
     }
 
+    /// The log thread has said so before it ended.
+    fn why_the_log_ended(&mut self) -> anyhow::Error {
+        while let Ok(input) = self.inputs.try_recv() {
+            if let Input::Failed(error) = input {
+                return error;
+            }
+        }
+        anyhow::anyhow!("the log thread is gone")
+    }
+
     /// Waits for one input and takes what else has arrived.
     async fn take_inputs(&mut self) -> Result<()> {
-        match self.next_input().await {
-            Some(input) => self.core.take(input)?,
-            None => return Ok(()),
-        }
-        for _ in 0..MAX_INPUTS {
-            match self.inputs.try_recv() {
-                Ok(input) => self.core.take(input)?,
-                Err(_) => return Ok(()),
-            }
+        let mut next = self.next_input().await;
+        let (mut taken, mut bytes) = (0, 0);
+        while let Some(input) = next {
+            bytes += input.bytes();
+            taken += 1;
+            self.core.take(input)?;
+            let more = taken < MAX_INPUTS && bytes < MAX_INPUT_BYTES;
+            next = more.then(|| self.inputs.try_recv().ok()).flatten();
         }
         Ok(())
     }

@@ -10,6 +10,24 @@ use crate::error::Refusal;
 use crate::members::conf_change;
 use crate::pb::kvraft::{Command, ConfChange, command::Op};
 
+/// A follower forwards what was proposed as one message.
+pub const MAX_PROPOSAL_BYTES: usize = 4 << 20;
+
+/// Parts that are not larger than [`MAX_PROPOSAL_BYTES`], or hold one entry more.
+fn by_bytes(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+    let mut parts = vec![Vec::with_capacity(entries.len())];
+    let mut bytes = 0;
+    for entry in entries {
+        if bytes >= MAX_PROPOSAL_BYTES {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += entry.data.len();
+        parts.last_mut().expect("it begins with one").push(entry);
+    }
+    parts
+}
+
 impl Core {
     /// What only the leader of a term may propose: another's log it must not reach.
     fn admit_for_term(&mut self) {
@@ -48,11 +66,13 @@ impl Core {
             self.pending.insert(id, proposal);
             ids.push(id);
         }
-        let mut message = Message { from: self.config.member_id, entries, ..Message::default() };
-        message.set_msg_type(MessageType::MsgPropose);
-        if self.node.raft.step(message).is_err() {
-            for id in ids {
-                self.refuse(id, Refusal::NoLeader);
+        let mut ids = ids.into_iter();
+        for entries in by_bytes(entries) {
+            let ids: Vec<u64> = ids.by_ref().take(entries.len()).collect();
+            let mut message = Message { from: self.config.member_id, entries, ..Message::default() };
+            message.set_msg_type(MessageType::MsgPropose);
+            if self.node.raft.step(message).is_err() {
+                ids.into_iter().for_each(|id| self.refuse(id, Refusal::NoLeader));
             }
         }
         self.shared.status.set_pending(self.pending.len());
