@@ -279,6 +279,8 @@ impl Flags {
                 let text = std::fs::read_to_string(path).with_context(name)?;
                 let mut settings: Settings = daemon::config::yaml(&text).with_context(name)?;
                 if let Some(tls) = settings.client_transport_security.take() {
+                    // Who believes that it narrows down who may connect must not be left in that belief.
+                    ensure!(tls.allowed_cn.is_none(), "client-transport-security: allowed-cn is for members only");
                     settings.cert_file = tls.cert_file;
                     settings.key_file = tls.key_file;
                     settings.trusted_ca_file = tls.trusted_ca_file;
@@ -574,6 +576,8 @@ mod tests {
         let config = flags.validate().expect("a valid file");
         let tls = config.tls.expect("configured");
         assert_eq!((config.name.as_str(), tls.client_cert_auth), ("one", true));
+        std::fs::write(file.path(), "client-transport-security:\n  allowed-cn: ann\n").expect("writable");
+        check(&["--config-file", path], Err("allowed-cn is for members only"));
         std::fs::write(file.path(), "nmae: one\n").expect("writable");
         check(&["--config-file", path], Err("nmae"));
     }

@@ -215,7 +215,9 @@ impl pb::lease_server::Lease for Lease {
         &self,
         r: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        self.0.check_voter()?;
+        if let Err(refusal) = self.0.check_voter() {
+            return self.0.answer_stream(SERVICE, "LeaseKeepAlive", Err(refusal.into()));
+        }
         let ending = ending(self.0.clone(), requires_leader(r.metadata().as_ref()));
         let context = Arc::new(self.0.clone());
         let renewed = r.into_inner().then(move |r| {

@@ -48,7 +48,9 @@ impl pb::watch_server::Watch for Watch {
     type WatchStream = Counted<Answers>;
 
     async fn watch(&self, r: Request<Streaming<pb::WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
-        self.0.check_voter()?;
+        if let Err(refusal) = self.0.check_voter() {
+            return self.0.answer_stream(SERVICE, "Watch", Err(refusal.into()));
+        }
         let responses = Responses::default();
         let connection = r.extensions().get().copied().unwrap_or_default();
         let task = Task {
