@@ -157,14 +157,17 @@ fn reap(pid: i32) {
     let _ = nix::sys::wait::waitpid(Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
 }
 
-/// Field 22 of /proc/PID/stat: with the pid it names a process for good. A zombie is no process.
 fn start_time(pid: i32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18).map(ToOwned::to_owned)
+    start_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22 of /proc/PID/stat: with the pid it names a process for good. A zombie is no process, unless only its first
+/// thread has ended: until the last has, its sockets are open.
+fn start_of(stat: &str) -> Option<String> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let (state, threads, start) = (fields.first()?, fields.get(17)?, fields.get(19)?);
+    let ended = matches!(*state, "Z" | "X") && threads.parse().is_ok_and(|threads: u32| threads <= 1);
+    (!ended).then(|| (*start).to_owned())
 }
 
 /// SIGTERM to all, SIGKILL to those that are still there after the deadline.
@@ -210,4 +213,23 @@ pub fn tail(cluster: &Cluster, unit: &str) -> String {
     let text = fs::read_to_string(cluster.log(unit)).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::start_of;
+
+    fn stat(state: &str, threads: u32) -> String {
+        format!("7 (a) b) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 0 0")
+    }
+
+    #[test]
+    fn a_process_has_ended_with_its_last_thread() {
+        let began = |state, threads| start_of(&stat(state, threads));
+        assert_eq!(began("S", 3).as_deref(), Some("4711"));
+        assert_eq!(began("Z", 2).as_deref(), Some("4711"), "another thread holds the sockets");
+        assert_eq!(began("Z", 1), None);
+        assert_eq!(began("X", 0), None);
+        assert_eq!(start_of("7 (cut"), None);
+    }
 }
