@@ -31,6 +31,7 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
 const CORRUPT_CHECK: &str = "InitialCorruptCheck";
+const LOG_LEVELS: [&str; 6] = ["debug", "info", "warn", "error", "panic", "fatal"];
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 /// The most that `--max-request-bytes` may be.
@@ -48,9 +49,6 @@ pub struct Flags {
     pub settings: Settings,
     #[command(flatten)]
     pub log: LogArgs,
-    /// How much is logged: debug, info, warn, error, panic or fatal; --v counts more
-    #[arg(long, default_value = "info", value_parser = ["debug", "info", "warn", "error", "panic", "fatal"])]
-    pub log_level: String,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -212,6 +210,9 @@ pub struct Settings {
     /// Cost of hashing passwords with bcrypt, between 4 and 31
     #[arg(long, default_value_t = 10)]
     pub bcrypt_cost: u32,
+    /// How much is logged: debug, info, warn, error, panic or fatal; --v counts more
+    #[arg(long, default_value = "info")]
+    pub log_level: String,
 }
 
 impl Default for Settings {
@@ -268,6 +269,7 @@ pub struct Config {
     pub tokens: token::Config,
     pub bcrypt_cost: u32,
     pub initial_corrupt_check: bool,
+    pub log_level: String,
 }
 
 impl Flags {
@@ -319,13 +321,6 @@ impl Settings {
         let known = self.advertise_client_urls.is_some() || self.listen_client_urls == DEFAULT_CLIENT_URL;
         ensure!(known, "--advertise-client-urls is required when --listen-client-urls is set explicitly");
         let advertised = self.advertise_client_urls.as_deref().unwrap_or(DEFAULT_CLIENT_URL);
-        let quota_bytes = match self.quota_backend_bytes {
-            ..0 => u64::MAX,
-            0 => DEFAULT_QUOTA_BYTES,
-            bytes => bytes.unsigned_abs(),
-        };
-        let bounded = quota_bytes <= MAX_QUOTA_BYTES || quota_bytes == u64::MAX;
-        ensure!(bounded, "--quota-backend-bytes is more than {MAX_QUOTA_BYTES}");
         ensure!(self.pre_vote, "--pre-vote=false: a member always asks before it calls an election");
         ensure!(self.max_txn_ops > 0, "--max-txn-ops must be at least 1");
         let right = (1..=MAX_REQUEST_BYTES).contains(&self.max_request_bytes);
@@ -360,7 +355,8 @@ impl Settings {
             tls_policy: tls::policy(&self)?,
             peer_name: self.peer_cert_allowed_cn.clone(),
             tuning: self.tuning()?,
-            quota_bytes,
+            quota_bytes: self.quota_bytes()?,
+            log_level: self.known_log_level()?,
             name: self.name,
             cluster_token: self.initial_cluster_token,
             max_txn_ops: self.max_txn_ops,
@@ -368,6 +364,22 @@ impl Settings {
             // As etcd has it.
             snapshot_count: if self.snapshot_count == 0 { DEFAULT_SNAPSHOT_COUNT } else { self.snapshot_count },
         })
+    }
+
+    fn quota_bytes(&self) -> Result<u64> {
+        let bytes = match self.quota_backend_bytes {
+            ..0 => return Ok(u64::MAX),
+            0 => DEFAULT_QUOTA_BYTES,
+            bytes => bytes.unsigned_abs(),
+        };
+        ensure!(bytes <= MAX_QUOTA_BYTES, "--quota-backend-bytes is more than {MAX_QUOTA_BYTES}");
+        Ok(bytes)
+    }
+
+    fn known_log_level(&self) -> Result<String> {
+        let (level, known) = (&self.log_level, LOG_LEVELS.join(", "));
+        ensure!(LOG_LEVELS.contains(&level.as_str()), "--log-level={level} is none of {known}");
+        Ok(level.clone())
     }
 
     fn tuning(&self) -> Result<Tuning> {
@@ -493,92 +505,4 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(flags: &[&str], expected: Result<(), &str>) {
-        let flags = ["kube-store"].iter().chain(flags);
-        let got = Flags::try_parse_from(flags).expect("known flags").validate();
-        match (got, expected) {
-            (Ok(_), Ok(())) => {}
-            (Err(error), Err(words)) => assert!(format!("{error:#}").contains(words), "{error:#}"),
-            (got, expected) => panic!("{got:?} is not {expected:?}"),
-        }
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        check(&[], Ok(()));
-        check(&["--listen-client-urls", "https://127.0.0.1:2379"], Err("needs --cert-file"));
-        check(&["--listen-client-urls", "127.0.0.1:2379"], Err("--listen-client-urls"));
-        check(&["--listen-client-urls", "http://127.0.0.1"], Err("has no port"));
-        check(&["--cert-file", "x"], Err("must be set together"));
-        check(&["--client-cert-auth"], Err("needs --cert-file"));
-        check(&["--auto-compaction-retention", "5x"], Err("--auto-compaction-retention=5x"));
-        check(&["--auto-compaction-retention", "5m"], Ok(()));
-        check(&["--auto-compaction-mode", "revision", "--auto-compaction-retention", "5m"], Err("mode revision"));
-        check(&["--watch-progress-notify-interval", "0s"], Err("is no duration"));
-        check(&["--max-request-bytes", "0"], Err("--max-request-bytes"));
-        check(&["--bcrypt-cost", "3"], Err("--bcrypt-cost"));
-        check(&["--auth-token", "jwt"], Err("--auth-token=jwt"));
-        check(&["--listen-peer-urls", "https://127.0.0.1:2380"], Err("needs --peer-cert-file"));
-        check(&["--initial-cluster", "a=http://127.0.0.1:2380"], Err("couldn't find local name \"default\""));
-        check(&["--initial-cluster", "default=http://127.0.0.1:1"], Err("--initial-advertise-peer-urls"));
-        check(&["--initial-cluster", "default=http://a:1,b=http://a:1/"], Err("has duplicate url http://a:1"));
-        check(&["--listen-client-urls", "http://10.0.0.1:2379"], Err("--advertise-client-urls is required"));
-        check(&["--initial-cluster", "default"], Err("--initial-cluster: default is not name=url"));
-        check(&["--initial-cluster-state", "old"], Err("neither new nor existing"));
-        check(&["--election-timeout", "200"], Err("5 times"));
-        check(&["--quota-backend-bytes", "-1"], Ok(()));
-        check(&["--pre-vote"], Ok(()));
-        check(&["--pre-vote=false"], Err("--pre-vote=false"));
-        check(&["--tls-min-version", "TLS1.3"], Ok(()));
-        check(&["--tls-min-version", "TLS1.1"], Err("--tls-min-version=TLS1.1: unexpected TLS version"));
-        check(&["--cipher-suites", "TLS_RSA_WITH_RC4_128_SHA"], Err("unexpected TLS cipher suite"));
-        check(&["--peer-cert-allowed-cn", "member"], Err("--peer-cert-allowed-cn needs --peer-cert-file"));
-        check(&["--max-concurrent-streams", "0"], Err("--max-concurrent-streams"));
-        check(&["--grpc-keepalive-interval", "0s"], Ok(()));
-        check(&["--grpc-keepalive-timeout", "1"], Err("--grpc-keepalive-timeout=1 is no duration"));
-        check(&["--feature-gates", "InitialCorruptCheck=true"], Ok(()));
-        check(&["--feature-gates", "InitialCorruptCheck"], Err("missing bool value"));
-        check(&["--feature-gates", "InitialCorruptCheck=yes"], Err("use true or false"));
-        check(&["--feature-gates", "Other=true"], Err("unrecognized feature gate: Other"));
-        check(&["--quota-backend-bytes", "68719476737"], Err("more than 68719476736"));
-        let three = "default=http://localhost:2380,b=http://127.0.0.1:2480,c=http://127.0.0.1:2580";
-        check(&["--initial-cluster", three], Ok(()));
-    }
-
-    #[test]
-    fn durations_as_go_writes_them() {
-        for (text, expected) in [
-            ("5m", Some(300_000)),
-            ("1h30m", Some(5_400_000)),
-            ("1.5s", Some(1_500)),
-            ("10ms", Some(10)),
-            ("", None),
-            ("5", None),
-            ("m", None),
-        ] {
-            assert_eq!(duration(text), expected.map(Duration::from_millis), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_file_speaks_etcds_keys() {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        let text = "name: one\ndata-dir: /d\nlisten-client-urls: https://127.0.0.1:1\n\
-            advertise-client-urls: https://127.0.0.1:1\n\
-            cipher-suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]\n\
-            client-transport-security:\n  cert-file: c\n  key-file: k\n  trusted-ca-file: a\n  client-cert-auth: true\n";
-        std::fs::write(file.path(), text).expect("writable");
-        let path = file.path().to_str().expect("ascii");
-        let flags = Flags::try_parse_from(["kube-store", "--config-file", path]).expect("known flags");
-        let config = flags.validate().expect("a valid file");
-        let tls = config.tls.expect("configured");
-        assert_eq!((config.name.as_str(), tls.client_cert_auth), ("one", true));
-        std::fs::write(file.path(), "client-transport-security:\n  allowed-cn: ann\n").expect("writable");
-        check(&["--config-file", path], Err("allowed-cn is for members only"));
-        std::fs::write(file.path(), "nmae: one\n").expect("writable");
-        check(&["--config-file", path], Err("nmae"));
-    }
-}
+mod tests;

@@ -13,12 +13,12 @@ fn main() -> anyhow::Result<()> {
     let _failpoints = fail::FailScenario::setup();
     let (line, used) = with_environment(std::env::args_os(), |name| std::env::var_os(name));
     let flags = Flags::parse_from(line);
-    daemon::telemetry::init_at(&flags.log, &flags.log_level);
+    let (command, log) = (flags.command.clone(), flags.log.clone());
+    let config = flags.validate()?;
+    daemon::telemetry::init_at(&log, &config.log_level);
     if !used.is_empty() {
         tracing::info!(target: "store::config", variables = used.join(" "), "flags from the environment");
     }
-    let command = flags.command.clone();
-    let config = flags.validate()?;
     if let Some(Command::Restore { snapshot }) = command {
         return store::restore(&config, &snapshot);
     }

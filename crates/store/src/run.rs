@@ -88,7 +88,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     closing.close();
     served?;
     anyhow::ensure!(!context.shared.status.failed(), "the node failed, see the log");
-    anyhow::ensure!(!peers.removed.is_cancelled(), peer::REMOVED);
+    // One that was removed has said so, and is done: whoever starts daemons again when they fail has nothing to do.
     Ok(())
 }
 

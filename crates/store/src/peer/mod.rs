@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use client::PeerClient;
 pub use connect::Connector;
-pub use hello::{Hello, REMOVED};
+pub use hello::Hello;
 pub use join::{Joiner, assert_new, join};
 pub use server::routes;
 

@@ -9,6 +9,8 @@ use super::core::{Asked, Core, Read, context_id};
 use super::effects::{Captured, Delivery, Job, Outgoing, Write};
 use crate::auth::attributed;
 use crate::error::Refusal;
+use crate::pb::etcdserverpb::request_op::Request;
+use crate::pb::etcdserverpb::{DeleteRangeRequest, TxnRequest};
 use crate::pb::kvraft::Head;
 use crate::pb::kvraft::command::Op;
 use crate::state::Applied;
@@ -110,7 +112,8 @@ impl Core {
     fn may_take_long(&self, committed: &[Entry]) -> bool {
         committed.iter().filter_map(|entry| self.pending.get(&context_id(&entry.context)?)).any(|proposal| {
             match attributed(&proposal.op) {
-                Some(Op::DeleteRange(r)) => !r.range_end.is_empty(),
+                Some(Op::DeleteRange(request)) => is_wide(request),
+                Some(Op::Txn(txn)) => deletes_widely(txn),
                 Some(Op::Compaction(_)) => true,
                 _ => false,
             }
@@ -235,5 +238,38 @@ impl Core {
 impl From<Applied> for Mark {
     fn from(applied: Applied) -> Mark {
         Mark { index: applied.index, term: applied.term }
+    }
+}
+
+fn is_wide(request: &DeleteRangeRequest) -> bool {
+    !request.range_end.is_empty()
+}
+
+fn deletes_widely(txn: &TxnRequest) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
+        Some(Request::RequestDeleteRange(request)) => is_wide(request),
+        Some(Request::RequestTxn(txn)) => deletes_widely(txn),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::etcdserverpb::RequestOp;
+
+    #[test]
+    fn a_range_is_found_however_deep_it_is_deleted() {
+        let delete = |range_end: &'static str| {
+            let request = DeleteRangeRequest { range_end: range_end.into(), ..Default::default() };
+            RequestOp { request: Some(Request::RequestDeleteRange(request)) }
+        };
+        let nested = |op: RequestOp| {
+            let inner = TxnRequest { failure: vec![op], ..Default::default() };
+            let inner = RequestOp { request: Some(Request::RequestTxn(inner)) };
+            TxnRequest { success: vec![delete(""), inner], ..Default::default() }
+        };
+        assert!(deletes_widely(&nested(delete("z"))));
+        assert!(!deletes_widely(&nested(delete(""))));
     }
 }
