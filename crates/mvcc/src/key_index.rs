@@ -115,6 +115,11 @@ impl KeyIndex {
         self.versions.list().last()
     }
 
+    /// Whether the newest version is of a main revision.
+    pub fn changed_at(&self, main: i64) -> bool {
+        self.last().is_some_and(|last| last.main() == main)
+    }
+
     /// The version that lives now.
     pub fn current(&self) -> Option<&Arc<KeyValue>> {
         self.last().map(|v| &v.kv).filter(|kv| !kv.is_tombstone())

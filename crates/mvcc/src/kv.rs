@@ -38,7 +38,7 @@ impl KeyValue {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub kv: Arc<KeyValue>,
-    /// The version this change replaced, if the key was there.
+    /// The version that lived before the change's transaction, if the key was there.
     pub prev: Option<Arc<KeyValue>>,
 }
 

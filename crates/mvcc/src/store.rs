@@ -49,6 +49,8 @@ pub struct DeleteResult {
 pub struct Changes {
     pub written: Vec<(Revision, Arc<KeyValue>)>,
     pub removed: Vec<Revision>,
+    /// What those written come to, with those among them that were compacted since.
+    pub written_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -167,15 +169,26 @@ impl Store {
         Ok(result)
     }
 
-    pub(crate) fn check_put(&self, put: &Put) -> Result<(), Error> {
-        if put.lease != 0 && self.leases.get(put.lease).is_none() {
-            return Err(Error::LeaseNotFound);
-        }
+    /// Of its lease first; within a transaction etcd looks for the key first.
+    fn check_put(&self, put: &Put) -> Result<(), Error> {
+        self.check_lease(put)?;
+        self.check_kept(put)
+    }
+
+    pub(crate) fn check_txn_put(&self, put: &Put) -> Result<(), Error> {
+        self.check_kept(put)?;
+        self.check_lease(put)
+    }
+
+    fn check_lease(&self, put: &Put) -> Result<(), Error> {
+        let known = put.lease == 0 || self.leases.get(put.lease).is_some();
+        if known { Ok(()) } else { Err(Error::LeaseNotFound) }
+    }
+
+    /// There is something whose value or lease can be kept.
+    fn check_kept(&self, put: &Put) -> Result<(), Error> {
         let keeps = put.ignore_value || put.ignore_lease;
-        if keeps && self.current_key(&put.key).is_none() {
-            return Err(Error::KeyNotFound);
-        }
-        Ok(())
+        if keeps && self.current_key(&put.key).is_none() { Err(Error::KeyNotFound) } else { Ok(()) }
     }
 
     pub fn delete_range(&mut self, delete: &DeleteRange) -> DeleteResult {
@@ -256,6 +269,11 @@ impl Store {
         self.changes.written.len() + self.changes.removed.len()
     }
 
+    /// How many bytes are kept for it.
+    pub fn changed_bytes(&self) -> usize {
+        self.changes.written_bytes
+    }
+
     /// Every version held, in the order in which they were written.
     pub fn records(&self) -> Vec<(Revision, Arc<KeyValue>)> {
         let versions = self.index.values().flat_map(KeyIndex::versions);
@@ -284,7 +302,7 @@ impl Store {
                 store.revision = at.main;
             }
             let name = std::mem::take(&mut kv.key);
-            events.push(store.insert(at, name, |key, _| KeyValue { key, ..kv }));
+            events.push(store.insert(at, name, |key, _| KeyValue { key, ..kv }).0);
         }
         store.close_transaction(&mut events);
         store.revision = revision;
@@ -303,8 +321,13 @@ impl Store {
     }
 
     /// Adds a version to the index and moves its key between leases. `next` makes it of the key's name, as all its
-    /// versions share it, and of the one that lives until then.
-    fn insert(&mut self, at: Revision, key: Bytes, next: impl FnOnce(Bytes, Option<&KeyValue>) -> KeyValue) -> Event {
+    /// versions share it, and of the one that lives until then, which is returned beside what watchers see.
+    fn insert(
+        &mut self,
+        at: Revision,
+        key: Bytes,
+        next: impl FnOnce(Bytes, Option<&KeyValue>) -> KeyValue,
+    ) -> (Event, Option<Arc<KeyValue>>) {
         let (index, key) = match self.index.get_mut(&key) {
             Some(index) => {
                 let named = index.versions().next().map_or(key, |(_, first)| first.key.clone());
@@ -313,6 +336,8 @@ impl Store {
             None => (self.index.entry(key.clone()).or_default(), key),
         };
         let prev = index.current().cloned();
+        // A watcher sees a transaction whole: before it was what was there before all of it.
+        let seen = if index.changed_at(at.main) { index.get(at.main - 1).cloned() } else { prev.clone() };
         let kv = Arc::new(next(key, prev.as_deref()));
         index.push(at, kv.clone());
         let before = prev.as_ref().map_or(0, |prev| prev.lease);
@@ -321,7 +346,8 @@ impl Store {
         self.live_keys += usize::from(prev.is_none() && !kv.is_tombstone());
         self.live_keys -= usize::from(prev.is_some() && kv.is_tombstone());
         self.changes.written.push((at, kv.clone()));
-        Event { kv, prev }
+        self.changes.written_bytes += cost(&kv);
+        (Event { kv, prev: seen }, prev)
     }
 }
 
@@ -388,8 +414,7 @@ impl Write<'_> {
     /// Adds a version and returns the one that lived until then.
     fn push(&mut self, key: Bytes, next: impl FnOnce(Bytes, Option<&KeyValue>) -> KeyValue) -> Option<Arc<KeyValue>> {
         let sub = i64::try_from(self.events.len()).expect("fewer changes than i64 can count");
-        let event = self.store.insert(Revision { main: self.main, sub }, key, next);
-        let prev = event.prev.clone();
+        let (event, prev) = self.store.insert(Revision { main: self.main, sub }, key, next);
         self.events.push(event);
         prev
     }

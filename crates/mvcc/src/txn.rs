@@ -158,17 +158,20 @@ impl Chosen {
         Chosen { succeeded, ops: ops.into_iter().map(choose).collect() }
     }
 
-    /// Fails if any operation would.
+    /// Fails if any operation would: of all puts first, of any range then, as etcd has it.
     fn check(&self, store: &Store) -> Result<(), Error> {
-        for op in &self.ops {
-            match op {
-                ChosenOp::Range(range) => store.check_txn_revision(range.revision)?,
-                ChosenOp::Put(put) => store.check_put(put)?,
-                ChosenOp::Delete(_) => {}
-                ChosenOp::Txn(txn) => txn.check(store)?,
-            }
-        }
-        Ok(())
+        self.each(&mut |op| if let ChosenOp::Put(put) = op { store.check_txn_put(put) } else { Ok(()) })?;
+        self.each(&mut |op| match op {
+            ChosenOp::Range(range) => store.check_txn_revision(range.revision),
+            _ => Ok(()),
+        })
+    }
+
+    fn each(&self, check: &mut impl FnMut(&ChosenOp) -> Result<(), Error>) -> Result<(), Error> {
+        self.ops.iter().try_for_each(|op| match op {
+            ChosenOp::Txn(txn) => txn.each(check),
+            op => check(op),
+        })
     }
 
     fn execute(self, write: &mut Write<'_>) -> TxnResult {

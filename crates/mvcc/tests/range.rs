@@ -1,7 +1,7 @@
 //! Range options, one table row each.
 
 use bytes::Bytes;
-use mvcc::{Bounds, KeyRange, Order, Put, Range, Store, Target};
+use mvcc::{Bounds, DeleteRange, KeyRange, Op, OpResult, Order, Put, Range, Store, Target, Txn};
 
 /// Keys a=3, b=1, c=2 at revisions 2, 3, 4; then b again, at 5, as 9.
 fn store() -> Store {
@@ -44,4 +44,24 @@ fn range_options() {
     check(|r| r.bounds = create, "b", false, 3);
     check(|r| r.keys = KeyRange::Single(Bytes::from("b")), "b", false, 1);
     check(|r| r.keys = KeyRange::Between(Bytes::from("c"), Bytes::from("a")), "", false, 0);
+}
+
+/// A transaction is seen whole: what was before one of its changes is what was before all of them.
+#[test]
+fn a_watcher_is_told_of_the_version_before_the_transaction() {
+    let mut store = Store::default();
+    let put = |key: &'static str, value: &'static str| Put { key: key.into(), value: value.into(), ..Put::default() };
+    store.put(put("old", "1")).expect("a plain put");
+    let all = DeleteRange { keys: KeyRange::all(), prev_kv: true };
+    let success = vec![Op::Put(put("old", "2")), Op::Put(put("new", "1")), Op::Delete(all)];
+    let result = store.txn(Txn { compare: Vec::new(), success, failure: Vec::new() }).expect("valid");
+    let [.., OpResult::Delete(deleted)] = &result.results[..] else { panic!("{result:?}") };
+    let answered: Vec<i64> = deleted.prev_kvs.iter().map(|kv| kv.mod_revision).collect();
+    assert_eq!(answered, [3, 3], "who deletes is told of what is deleted");
+    let told = |key: &str, store: &Store| -> Vec<Option<i64>> {
+        let events = store.history().since(3).flat_map(|transaction| transaction.events.iter());
+        let of_key = events.filter(|event| event.kv.key == key.as_bytes());
+        of_key.map(|event| event.prev.as_ref().map(|prev| prev.mod_revision)).collect()
+    };
+    assert_eq!((told("old", &store), told("new", &store)), (vec![Some(2), Some(2)], vec![None, None]));
 }

@@ -30,6 +30,7 @@ pub const CLUSTER_VERSION: &str = "3.6.0";
 pub const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
+const DEFAULT_CATCHUP_ENTRIES: u64 = 5_000;
 const CORRUPT_CHECK: &str = "InitialCorruptCheck";
 const LOG_LEVELS: [&str; 6] = ["debug", "info", "warn", "error", "panic", "fatal"];
 const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
@@ -190,6 +191,10 @@ pub struct Settings {
     /// Number of committed entries between two checkpoints; eight times as many changed records count as much
     #[arg(long, default_value_t = DEFAULT_SNAPSHOT_COUNT)]
     pub snapshot_count: u64,
+    /// Applied entries that are kept for members that lag; for one that was heard of lately a hundred times as many
+    #[arg(long, alias = "experimental-snapshot-catchup-entries", default_value_t = DEFAULT_CATCHUP_ENTRIES)]
+    #[serde(alias = "experimental-snapshot-catchup-entries")]
+    pub snapshot_catchup_entries: u64,
     /// Interval of periodic watch progress notifications
     #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m")]
     #[serde(alias = "experimental-watch-progress-notify-interval")]
@@ -265,6 +270,7 @@ pub struct Config {
     pub max_txn_ops: usize,
     pub max_request_bytes: usize,
     pub snapshot_count: u64,
+    pub catchup_entries: u64,
     pub progress_interval: Duration,
     pub tokens: token::Config,
     pub bcrypt_cost: u32,
@@ -362,6 +368,7 @@ impl Settings {
             max_txn_ops: self.max_txn_ops,
             max_request_bytes: self.max_request_bytes,
             // As etcd has it.
+            catchup_entries: self.snapshot_catchup_entries,
             snapshot_count: if self.snapshot_count == 0 { DEFAULT_SNAPSHOT_COUNT } else { self.snapshot_count },
         })
     }

@@ -60,7 +60,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
             snapshot_count: config.snapshot_count,
             election_ticks: config.election_ticks,
             tick_ms: u64::try_from(config.tick.as_millis()).unwrap_or(u64::MAX),
-            kept_entries: raft_node::KEPT_ENTRIES,
+            kept: raft_node::Kept::of(config.catchup_entries),
         },
         tick: config.tick,
         shared: shared.clone(),

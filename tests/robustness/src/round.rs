@@ -12,7 +12,8 @@ use crate::traffic::Traffic;
 use crate::verdict::{Counts, judge, keep};
 
 /// Checkpoints, cuts of the log and snapshots to those who lag come every few seconds.
-pub const FLAGS: [&str; 4] = ["--snapshot-count", "500", "--watch-progress-notify-interval", "500ms"];
+pub const FLAGS: [&str; 6] =
+    ["--snapshot-count", "500", "--snapshot-catchup-entries", "10", "--watch-progress-notify-interval", "500ms"];
 /// Answers per second of a round, or it showed nothing. Much more is usual.
 const LEAST_PER_SECOND: u64 = 10;
 

@@ -101,7 +101,7 @@ impl Checkpoint for Redb {
     }
 
     fn save(&mut self, head: &kvraft::Head, changes: Changes) -> Result<()> {
-        let Changes { written, mut removed } = changes;
+        let Changes { written, mut removed, .. } = changes;
         removed.sort_unstable();
         let gone = remove(&mut self.engine, &removed)?;
         let added = append(&mut self.engine, &written)?;

@@ -41,13 +41,14 @@ impl Core {
                 told = state.kv.revision();
             }
         }
-        self.unsaved = state.kv.changed();
+        (self.unsaved, self.unsaved_bytes) = (state.kv.changed(), state.kv.changed_bytes());
+        let lacked = self.lacked(&state);
         drop(state);
         if shared.lessor.now_ms() - began_ms > SLOW_APPLY_MS {
             shared.gauges.slow_applies.inc();
         }
         self.node.advance_apply_to(last);
-        self.node.mut_store().trim(last);
+        self.node.mut_store().trim(last, lacked);
         shared.status.set_pending(self.pending.len());
         failpoint!("raft-before-answer");
         self.effects.deliveries.push(Delivery::Applied { transactions, revision: told, answers });

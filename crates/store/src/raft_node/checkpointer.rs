@@ -19,7 +19,8 @@ pub fn run(
     gauges: &Arc<Gauges>,
 ) {
     gauges.set_disk_bytes(checkpoint.size_on_disk());
-    while let Ok(job) = jobs.recv() {
+    while let Ok(mut job) = jobs.recv() {
+        drop(job.replaced.take());
         let start = Instant::now();
         let mark = Mark { index: job.head.applied_index, term: job.head.applied_term };
         let (written, removed) = (job.changes.written.len(), job.changes.removed.len());

@@ -3,18 +3,18 @@
 //!
 //! A round is: take inputs, [`Core::drive`], carry out [`Core::effects`] in their order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use raft::prelude::{Entry, HardState, Message, MessageType};
-use raft::{RawNode, SnapshotStatus};
+use raft::{ProgressState, RawNode, SnapshotStatus};
 use raftlog::Mark;
 use tokio::sync::oneshot;
 
 use super::effects::{Effects, Job, Write};
 use super::handle::Proposal;
-use super::log_view::LogView;
+use super::log_view::{Kept, Lacked, LogView};
 use super::log_writer::entry_from_log;
 use super::ready::Install;
 use crate::error::Refusal;
@@ -30,6 +30,8 @@ const MAX_APPLIED_BYTES: u64 = 4 << 20;
 pub(super) const READ_RETRY_TICKS: u64 = 5;
 /// How long a member that stops tries to end well, in election timeouts.
 const STOP_ELECTIONS: usize = 2;
+/// A peer that was heard of within so many election timeouts is expected to catch up with the log.
+const HEARD_ELECTIONS: u64 = 20;
 /// Parts of an election timeout: how long a member that has started does not vote, and how long a leader is sure of itself.
 const FORGETFUL_PART: u64 = 2;
 const SURE_PART: u64 = 3;
@@ -38,6 +40,8 @@ const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 /// A checkpoint is due after so many changed records for each entry of `--snapshot-count`: large transactions would make
 /// a start long, and a compaction is to give its space back.
 const CHANGES_PER_ENTRY: u64 = 8;
+/// And after so many bytes: until then they are kept, whatever became of them.
+const MAX_UNSAVED_BYTES: usize = 256 << 20;
 
 pub enum Input {
     Propose(Proposal),
@@ -92,7 +96,7 @@ pub struct Config {
     pub election_ticks: usize,
     pub tick_ms: u64,
     /// Applied entries kept in memory for peers that lag; whoever lags further gets a snapshot.
-    pub kept_entries: u64,
+    pub kept: Kept,
 }
 
 /// A question for the read index.
@@ -133,12 +137,15 @@ pub struct Core {
     pub(super) newest: u64,
     /// Records that the state has changed since the last checkpoint.
     pub(super) unsaved: usize,
+    pub(super) unsaved_bytes: usize,
     /// The ready in which the term or the vote last changed.
     pub(super) voted: u64,
     /// Messages that promise what their ready has written: they leave once it is durable.
     pub(super) held: VecDeque<(u64, Vec<Message>)>,
     /// A snapshot that has arrived and that Raft wants, until it is installed.
     pub(super) arrived_snapshot: Option<(Mark, Box<State>)>,
+    /// One that has arrived and for which there is no time yet.
+    waiting_snapshot: Option<(Message, Box<State>)>,
     /// A snapshot taken, whose checkpoint is not durable yet.
     pub(super) installing: Option<Install>,
     /// The ready whose snapshot the state holds already, and its entry: Raft may know once it is durable.
@@ -152,6 +159,8 @@ pub struct Core {
     /// The entry of the last checkpoint begun.
     checkpointed: u64,
     pub(super) ticks: u64,
+    /// As leader: when each peer was last heard of.
+    heard: BTreeMap<u64, u64>,
     stopping: Option<u64>,
 }
 
@@ -186,7 +195,7 @@ impl Core {
             commit: recorded.commit.max(applied.index),
         };
         let entries = recovered.entries.into_iter().map(entry_from_log).collect();
-        let view = LogView::new(applied, conf, hard_state, entries, config.kept_entries);
+        let view = LogView::new(applied, conf, hard_state, entries, config.kept);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&raft_config(&config, applied.index), view, &logger)
             .context("the log and the checkpoint do not fit together")?;
@@ -207,8 +216,10 @@ impl Core {
             newest: 0,
             voted: 0,
             unsaved: 0,
+            unsaved_bytes: 0,
             held: VecDeque::new(),
             arrived_snapshot: None,
+            waiting_snapshot: None,
             installing: None,
             unapplied: None,
             deferred: Vec::new(),
@@ -217,6 +228,7 @@ impl Core {
             begun_anew: 0,
             checkpointed: applied.index,
             ticks: 0,
+            heard: BTreeMap::new(),
             stopping: None,
         })
     }
@@ -246,10 +258,11 @@ impl Core {
 
     pub fn tick(&mut self) {
         self.ticks += 1;
-        // A member that installs a snapshot hears nobody, and must not think that nobody speaks.
+        // Raft cannot campaign between a snapshot and its being applied.
         if self.unapplied.is_none() {
             self.node.tick();
         }
+        self.note_heard(false);
         self.node.mut_store().age();
         let lost = self.ticks.saturating_sub(READ_RETRY_TICKS);
         // Whoever asked has given up; the entry may have been lost on its way to the leader, and then nobody hears of it.
@@ -257,6 +270,30 @@ impl Core {
         for (_, asked) in self.asked.extract_if(|_, asked| asked.tick < lost) {
             self.arrived_reads.extend(asked.waiting.into_iter().filter(|w| !w.is_closed()));
         }
+    }
+
+    /// Raft forgets it with every election timeout. One who has just begun to lead expects everybody.
+    pub(super) fn note_heard(&mut self, everybody: bool) {
+        let (me, ticks) = (self.config.member_id, self.ticks);
+        let peers = self.node.raft.prs().iter().filter(|(id, peer)| **id != me && (peer.recent_active || everybody));
+        self.heard.extend(peers.map(|(id, _)| (*id, ticks)));
+    }
+
+    /// The first entry that a peer lacks who was heard of lately, or to whom a snapshot is on its way.
+    pub(super) fn lacked(&self, state: &State) -> Lacked {
+        let state_bytes = u64::try_from(state.kv.size_bytes()).unwrap_or(u64::MAX);
+        if self.node.raft.state != raft::StateRole::Leader {
+            return Lacked { first: u64::MAX, state_bytes };
+        }
+        let elections = u64::try_from(self.config.election_ticks).unwrap_or(u64::MAX);
+        let lately = self.ticks.saturating_sub(elections.saturating_mul(HEARD_ELECTIONS));
+        let is_heard = |id: &u64| self.heard.get(id).is_some_and(|at| *at >= lately);
+        let peers = self.node.raft.prs().iter().filter(|(id, _)| **id != self.config.member_id);
+        let known = peers.filter_map(|(id, peer)| match peer.state {
+            ProgressState::Snapshot => Some(peer.pending_snapshot.max(peer.matched)),
+            ProgressState::Probe | ProgressState::Replicate => is_heard(id).then_some(peer.matched),
+        });
+        Lacked { first: known.min().map_or(u64::MAX, |index| index + 1), state_bytes }
     }
 
     /// Turns what has arrived into effects; true when there is nothing left to do before stopping.
@@ -309,6 +346,8 @@ impl Core {
                 self.checkpoint_if_due(true);
             }
             Input::Messages(messages) => messages.into_iter().for_each(|message| self.step(message)),
+            // One checkpoint after the other.
+            Input::Snapshot(message, state) if self.checkpointing => self.waiting_snapshot = Some((message, state)),
             Input::Snapshot(message, state) => self.take_snapshot(message, state),
             Input::Unreachable(id) => self.node.report_unreachable(id),
             Input::SnapshotSent { to, arrived } => {
@@ -332,7 +371,10 @@ impl Core {
     fn step(&mut self, message: Message) {
         // Raft cannot campaign between a snapshot and its being applied: it looks for the entries before.
         let campaigns = message.msg_type() == MessageType::MsgTimeoutNow && self.unapplied.is_some();
-        if message.to != self.config.member_id || campaigns || self.is_too_new_for(&message) {
+        // What is behind a snapshot is asked for once it is in place; until then it would only lie about.
+        let early = message.msg_type() == MessageType::MsgAppend
+            && (self.installing.is_some() || self.waiting_snapshot.is_some());
+        if message.to != self.config.member_id || campaigns || early || self.is_too_new_for(&message) {
             return;
         }
         if message.msg_type() == MessageType::MsgTransferLeader {
@@ -413,6 +455,9 @@ impl Core {
             Some(install) => self.installed(install),
             None => self.effects.writes.push(Write::Cut(mark)),
         }
+        if let Some((message, state)) = self.waiting_snapshot.take() {
+            self.take_snapshot(message, state);
+        }
     }
 
     pub(super) fn begin_install(&mut self, install: Install, job: Job) {
@@ -438,7 +483,8 @@ impl Core {
         let entries = applied.saturating_sub(self.checkpointed);
         let changes = u64::try_from(self.unsaved).unwrap_or(u64::MAX);
         let due = entries >= self.config.snapshot_count
-            || changes >= self.config.snapshot_count.saturating_mul(CHANGES_PER_ENTRY);
+            || changes >= self.config.snapshot_count.saturating_mul(CHANGES_PER_ENTRY)
+            || self.unsaved_bytes >= MAX_UNSAVED_BYTES;
         if self.checkpointing || !(due || wanted || !self.checkpoint_waiters.is_empty()) {
             return;
         }
@@ -449,9 +495,9 @@ impl Core {
             (Head { installed, ..state.head() }, state.kv.take_changes())
         };
         self.checkpointed = head.applied_index;
-        self.unsaved = 0;
+        (self.unsaved, self.unsaved_bytes) = (0, 0);
         self.checkpointing = true;
-        self.effects.jobs.push(Job { head, changes, whole: false });
+        self.effects.jobs.push(Job { head, changes, whole: false, replaced: None });
     }
 }
 

@@ -12,6 +12,7 @@ use super::handle::Answer;
 use crate::hub::Hub;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::Head;
+use crate::state::State;
 
 pub enum Write {
     /// Entries and state of the ready `number`.
@@ -28,6 +29,8 @@ pub struct Job {
     pub changes: Changes,
     /// The changes are the whole state: what an earlier checkpoint held goes.
     pub whole: bool,
+    /// The state that this one takes the place of: to let go of a large one takes time.
+    pub replaced: Option<Box<State>>,
 }
 
 /// The state for a peer that lags too far behind, with the message that announces it.

@@ -1,7 +1,8 @@
 //! The part of the log that Raft still looks at, in memory.
 //!
-//! Entries stay until they are applied; with peers, a bounded tail longer, for those who lag.
-//! Whoever lags further behind gets a snapshot.
+//! Entries stay until they are applied; with peers, a bounded tail longer. What a peer lacks that was heard of lately
+//! stays as well, within bounds that are wider: one that is sent a snapshot could otherwise never catch up with the
+//! writes that go on meanwhile. Whoever lags further behind gets a snapshot.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -13,10 +14,37 @@ use raft::{GetEntriesContext, NO_LIMIT, RaftState, Storage, StorageError, util};
 use super::effects::Captured;
 use crate::state::{Applied, conf_of};
 
-/// Applied entries that a cluster of several members keeps for those who lag.
-pub const KEPT_ENTRIES: u64 = 5_000;
+/// What the applied entries that are kept for nobody in particular may come to: large ones are fewer.
+const KEPT_BYTES: u64 = 64 << 20;
+/// What those may come to that a peer lacks, unless the whole state is more.
+const LACKED_BYTES: u64 = 256 << 20;
+/// For each entry that is kept for nobody in particular, so many are for a peer that lacks them.
+const LACKED_PER_KEPT: u64 = 100;
 /// A captured state that nobody came for is let go of after so many ticks.
 const CAPTURED_TICKS: u32 = 50;
+
+/// How many applied entries a cluster of several members keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// For whoever may lag.
+    pub entries: u64,
+    /// For a peer that lacks them and was heard of lately.
+    pub lacked: u64,
+}
+
+impl Kept {
+    /// By `--snapshot-catchup-entries`.
+    pub fn of(entries: u64) -> Kept {
+        Kept { entries, lacked: entries.saturating_mul(LACKED_PER_KEPT) }
+    }
+}
+
+/// The first entry that a peer lacks who was heard of lately, and how large the state is.
+#[derive(Debug, Clone, Copy)]
+pub struct Lacked {
+    pub first: u64,
+    pub state_bytes: u64,
+}
 
 pub struct LogView {
     hard_state: HardState,
@@ -24,21 +52,23 @@ pub struct LogView {
     /// The entry before the first one here.
     before: Applied,
     entries: VecDeque<Entry>,
-    /// Of the applied ones, as long as there are peers.
-    kept: u64,
+    /// Of all these entries.
+    bytes: u64,
+    kept: Kept,
     /// A peer lags behind the entries here; Raft asks again later.
     wants_snapshot: Cell<bool>,
     captured: Option<(Arc<Captured>, u32)>,
 }
 
 impl LogView {
-    pub fn new(applied: Applied, conf: ConfState, hard_state: HardState, entries: Vec<Entry>, kept: u64) -> LogView {
+    pub fn new(applied: Applied, conf: ConfState, hard_state: HardState, entries: Vec<Entry>, kept: Kept) -> LogView {
         let first = entries.first().map_or(applied.index + 1, |e| e.index);
         assert_eq!(first, applied.index + 1, "the log continues the checkpoint");
         LogView {
             hard_state,
             conf,
             before: applied,
+            bytes: entries.iter().map(bytes_of).sum(),
             entries: entries.into(),
             kept,
             wants_snapshot: Cell::new(false),
@@ -54,6 +84,7 @@ impl LogView {
     pub fn restore(&mut self, metadata: &SnapshotMetadata) {
         self.before = Applied { index: metadata.index, term: metadata.term };
         self.entries.clear();
+        self.bytes = 0;
         self.conf = metadata.conf_state.clone().unwrap_or_default();
     }
 
@@ -93,19 +124,25 @@ impl LogView {
         };
         assert!(first.index > self.before.index, "an applied entry is never replaced");
         assert!(first.index <= self.last() + 1, "entries follow each other");
-        self.entries.truncate(self.position(first.index));
+        let given_way: u64 = self.entries.drain(self.position(first.index)..).map(|entry| bytes_of(&entry)).sum();
+        self.bytes = self.bytes - given_way + entries.iter().map(bytes_of).sum::<u64>();
         self.entries.extend(entries.iter().cloned());
     }
 
     /// Lets go of entries that are applied and that no peer is expected to ask for.
-    pub fn trim(&mut self, applied: u64) {
+    pub fn trim(&mut self, applied: u64, lacked: Lacked) {
         let alone = self.conf.voters.len() == 1 && self.conf.learners.is_empty();
-        let keep = if alone { 0 } else { self.kept };
-        while let Some(first) = self.entries.front() {
-            if first.index + keep > applied {
+        let kept = if alone { 0 } else { self.kept.entries };
+        let lacked_bytes = LACKED_BYTES.max(lacked.state_bytes);
+        while let Some(first) = self.entries.front().filter(|first| first.index <= applied) {
+            let newer = applied - first.index;
+            let is_kept = newer < kept && self.bytes <= KEPT_BYTES;
+            let is_lacked = first.index >= lacked.first && newer < self.kept.lacked && self.bytes <= lacked_bytes;
+            if is_kept || is_lacked {
                 break;
             }
             self.before = Applied { index: first.index, term: first.term };
+            self.bytes -= bytes_of(first);
             self.entries.pop_front();
         }
     }
@@ -119,6 +156,10 @@ impl LogView {
         let offset = index - self.before.index - 1;
         usize::try_from(offset).expect("entries are in memory")
     }
+}
+
+fn bytes_of(entry: &Entry) -> u64 {
+    u64::try_from(util::entry_approximate_size(entry)).unwrap_or(NO_LIMIT).max(1)
 }
 
 impl Storage for LogView {
@@ -143,7 +184,7 @@ impl Storage for LogView {
         // Always one; and no more is copied than is asked for: a peer that lags far asks again and again.
         let fits = |entry: &&Entry| {
             let first = bytes == 0;
-            bytes += u64::try_from(util::entry_approximate_size(entry)).unwrap_or(NO_LIMIT).max(1);
+            bytes += bytes_of(entry);
             first || bytes <= max_bytes
         };
         Ok(self.entries.range(range).take_while(fits).cloned().collect())
@@ -200,8 +241,18 @@ mod tests {
     fn view() -> LogView {
         let conf = ConfState { voters: vec![1], ..ConfState::default() };
         let applied = Applied { index: 10, term: 2 };
-        LogView::new(applied, conf, HardState::default(), entries(11..=14, 3), KEPT_ENTRIES)
+        LogView::new(applied, conf, HardState::default(), entries(11..=14, 3), Kept { entries: 2, lacked: 10 })
     }
+
+    /// With a peer, and entries of a mebibyte each.
+    fn large(range: std::ops::RangeInclusive<u64>, kept: Kept) -> LogView {
+        let conf = ConfState { voters: vec![1, 2], ..ConfState::default() };
+        let data = vec![0; 1 << 20];
+        let entries = range.map(|index| Entry { index, term: 1, data: data.clone(), ..Entry::default() }).collect();
+        LogView::new(Applied::default(), conf, HardState::default(), entries, kept)
+    }
+
+    const NOBODY_LAGS: Lacked = Lacked { first: u64::MAX, state_bytes: 0 };
 
     #[test]
     fn terms_and_bounds_around_the_checkpoint() {
@@ -237,10 +288,34 @@ mod tests {
     #[test]
     fn a_lone_member_keeps_nothing_applied() {
         let mut view = view();
-        view.trim(13);
+        view.trim(13, NOBODY_LAGS);
         assert_eq!((view.first_index(), view.last_index()), (Ok(14), Ok(14)));
         assert_eq!(view.term(13), Ok(3));
-        view.trim(14);
-        assert_eq!((view.first_index(), view.last_index()), (Ok(15), Ok(14)));
+        view.trim(14, NOBODY_LAGS);
+        assert_eq!((view.first_index(), view.last_index(), view.bytes), (Ok(15), Ok(14), 0));
+    }
+
+    #[test]
+    fn what_a_peer_lacks_stays_longer_than_the_rest() {
+        let first_left = |kept: Kept, lacked: Lacked| {
+            let mut view = large(1..=400, kept);
+            view.trim(400, lacked);
+            view.first_index().expect("known")
+        };
+        let few = Kept { entries: 10, lacked: 1_000 };
+        assert_eq!(first_left(few, NOBODY_LAGS), 391, "so many entries");
+        assert_eq!(first_left(Kept::of(5_000), NOBODY_LAGS), 338, "or as many as 64 MiB hold");
+        assert_eq!(first_left(few, Lacked { first: 200, state_bytes: 0 }), 200, "those that a peer lacks");
+        assert_eq!(first_left(few, Lacked { first: 2, state_bytes: 0 }), 146, "or as many as 256 MiB hold");
+        assert_eq!(first_left(few, Lacked { first: 2, state_bytes: 1 << 30 }), 2, "unless the state is as large");
+        assert_eq!(first_left(Kept { lacked: 20, ..few }, Lacked { first: 2, state_bytes: 0 }), 381, "or so many");
+    }
+
+    #[test]
+    fn what_gives_way_counts_no_more() {
+        let mut view = large(1..=3, Kept::of(10));
+        let one = view.bytes / 3;
+        view.append(&[Entry { index: 2, term: 2, ..Entry::default() }]);
+        assert_eq!(view.bytes, one + bytes_of(&Entry { index: 2, term: 2, ..Entry::default() }));
     }
 }

@@ -18,7 +18,7 @@
 //! Invariants
 //! - A command is answered after it was applied, applied after it was committed, committed
 //!   after a quorum's logs synced it.
-//! - A message that promises something leaves once what it promises is durable.
+//! - A message that promises something leaves once what it promises is durable; others wait for no disk.
 //! - Only the raft thread changes [`State`](crate::state::State).
 //! - The log is cut only behind a checkpoint that is durable.
 //! - Nothing on the raft thread takes long: peers wait for it.
@@ -35,12 +35,14 @@ mod propose;
 mod ready;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 pub use core::{Config, Input};
 pub use effects::Outgoing;
 pub use handle::{Answer, Handle, REQUEST_TIMEOUT};
-pub use log_view::{KEPT_ENTRIES, LogView};
+pub use log_view::{Kept, LogView};
 pub use node::{Outbound, Parts, inputs, start};
 pub use propose::MAX_PROPOSAL_BYTES;
 pub use threads::RaftThread;

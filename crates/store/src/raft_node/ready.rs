@@ -21,11 +21,20 @@ pub struct Install {
     number: u64,
     entries: Vec<Entry>,
     hard_state: HardState,
+    /// Later writes: the log goes on behind the snapshot.
+    after: Vec<Write>,
+}
+
+/// Whether what a follower says may be heard before its log is durable: that the leader is heard, and what is asked of the
+/// leader. It promises nothing that could be forgotten, and reads must not wait for a disk.
+fn promises_nothing(message: &Message) -> bool {
+    use MessageType::{MsgHeartbeatResponse, MsgPropose, MsgReadIndex, MsgTransferLeader};
+    matches!(message.msg_type(), MsgHeartbeatResponse | MsgPropose | MsgReadIndex | MsgTransferLeader)
 }
 
 impl Core {
     pub(super) fn handle_ready(&mut self) -> Result<()> {
-        while self.installing.is_none() && !self.defers() && self.node.has_ready() {
+        while !self.defers() && self.node.has_ready() {
             if self.is_checkpointing() && self.node.snap().is_some() {
                 // One checkpoint after the other.
                 return Ok(());
@@ -52,7 +61,7 @@ impl Core {
             }
         }
         let messages = ready.take_messages();
-        let promises = ready.take_persisted_messages();
+        let (free, promises) = ready.take_persisted_messages().into_iter().partition(promises_nothing);
         let snapshot = Some(ready.snapshot()).filter(|s| !s.is_empty()).and_then(|s| s.metadata.clone());
         let entries = ready.take_entries();
         let changed = ready.hs().cloned();
@@ -76,6 +85,7 @@ impl Core {
         self.node.advance_append_async(ready);
         // A lone voter leads before its vote for itself is on its disk. Ended now, it could lead the same term again, with
         // other entries: nobody may have heard of these.
+        self.send(free);
         let sure = self.voted < number && self.voted <= self.durable();
         if sure {
             self.send(messages);
@@ -87,10 +97,10 @@ impl Core {
             Some(metadata) => {
                 let mark = Mark { index: metadata.index, term: metadata.term };
                 self.written = number;
-                return self.install(Install { mark, number, entries, hard_state });
+                return self.install(Install { mark, number, entries, hard_state, after: Vec::new() });
             }
             None if must_sync => {
-                self.effects.writes.push(Write::Append { number, entries, hard_state });
+                self.write(Write::Append { number, entries, hard_state });
                 self.written = number;
             }
             None if self.persisted == self.written => {
@@ -106,6 +116,13 @@ impl Core {
             return Ok(());
         }
         self.apply(committed)
+    }
+
+    fn write(&mut self, write: Write) {
+        match &mut self.installing {
+            Some(install) => install.after.push(write),
+            None => self.effects.writes.push(write),
+        }
     }
 
     /// Of a leader's own: one that changes as many keys as there are.
@@ -172,26 +189,27 @@ impl Core {
         let revision = state.kv.revision();
         tracing::info!(index = install.mark.index, revision, "installing a snapshot from the leader");
         self.effects.members = Some(state.members.values().cloned().collect());
-        {
+        let replaced = {
             let mut current = self.shared.state.write();
-            *current = *state;
-            self.shared.gate.adopt(&current.auth);
-        }
+            self.shared.gate.adopt(&state.auth);
+            std::mem::replace(&mut *current, *state)
+        };
         self.unapplied = Some((install.number, install.mark.index));
         self.effects.deliveries.push(Delivery::Jumped { revision });
         // Whether their commands are part of the snapshot nobody can tell.
         for (_, proposal) in self.pending.drain() {
             let _ = proposal.answer.send(Err(Refusal::TimedOut));
         }
-        self.begin_install(install, Job { head, changes, whole: true });
+        self.begin_install(install, Job { head, changes, whole: true, replaced: Some(Box::new(replaced)) });
         Ok(())
     }
 
     pub(super) fn installed(&mut self, install: Install) {
-        let Install { mark, number, entries, hard_state } = install;
+        let Install { mark, number, entries, hard_state, after } = install;
         self.begun_anew = number;
         self.effects.writes.push(Write::Jump(mark));
         self.effects.writes.push(Write::Append { number, entries, hard_state });
+        self.effects.writes.extend(after);
     }
 
     fn role_changed(&mut self, role: StateRole, leader: u64) {
@@ -202,6 +220,7 @@ impl Core {
             self.shared.status.leader_changed();
         }
         if role == StateRole::Leader {
+            self.note_heard(true);
             self.shared.lessor.promote(self.shared.state.read().kv.leases());
             return;
         }

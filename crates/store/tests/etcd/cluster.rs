@@ -9,8 +9,9 @@ use tokio::time::timeout;
 
 use crate::harness::{DEADLINE, Server, refusal};
 
-/// More than the members keep for one who lags.
-const MANY: usize = 6_000;
+/// More than the members keep for one who lags, with these flags.
+const MANY: usize = 2_000;
+pub const KEEP_LITTLE: [&str; 4] = ["--snapshot-count", "1000", "--snapshot-catchup-entries", "10"];
 const AT_ONCE: usize = 50;
 
 pub struct Cluster {
@@ -229,7 +230,7 @@ impl Cluster {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_who_lags_too_far_is_sent_a_snapshot() {
-    let mut cluster = Cluster::start(&["--snapshot-count", "1000"]);
+    let mut cluster = Cluster::start(&KEEP_LITTLE);
     let (absent, last) = cluster.leave_one_behind().await;
     cluster.servers[absent].launch();
     cluster.servers[absent].await_line("installing a snapshot");

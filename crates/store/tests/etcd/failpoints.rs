@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, KEEP_LITTLE};
 use crate::crash::{Acknowledged, check, write_until_cut_off};
 use crate::harness::{DEADLINE, Server};
 
@@ -67,7 +67,7 @@ async fn ended_while_serving() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ended_while_a_snapshot_is_installed() {
-    let mut cluster = Cluster::start(&["--snapshot-count", "1000"]);
+    let mut cluster = Cluster::start(&KEEP_LITTLE);
     let (absent, last) = cluster.leave_one_behind().await;
     for point in WHILE_INSTALLING {
         let server = &mut cluster.servers[absent];

@@ -111,6 +111,12 @@ async fn refusals_have_etcds_codes_and_words() {
     let neither = keep.clone().map(|keep| keep.with_lease(77));
     check(refusal(client.put("none", "", neither).await), NOT_FOUND, "requested lease not found");
     check(refusal(client.put("key", "x", keep).await), INVALID_ARGUMENT, "value is provided");
+    // Within a transaction: the puts' keys, their leases, then the ranges' revisions.
+    let put_with = |options: PutOptions| TxnOp::put("none", "", Some(options));
+    let kept = txn(vec![put_with(PutOptions::new().with_ignore_value().with_lease(77))]);
+    check(refusal(client.txn(kept).await), INVALID_ARGUMENT, "key not found");
+    let late = txn(vec![TxnOp::get("key", at(2)), put_with(PutOptions::new().with_lease(77))]);
+    check(refusal(client.txn(late).await), NOT_FOUND, "requested lease not found");
     let twice = txn(vec![put("a"), put("a")]);
     check(refusal(client.txn(twice).await), INVALID_ARGUMENT, "duplicate key given in txn request");
     let many = txn(vec![put("a"), put("b"), put("c")]);

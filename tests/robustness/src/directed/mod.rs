@@ -3,6 +3,7 @@
 mod leases;
 mod membership;
 mod reads;
+mod sizes;
 mod watches;
 mod writes;
 
@@ -42,6 +43,7 @@ pub const ALL: &[Case] = &[
     Case { name: "stale-read-after-a-pause", members: 3, run: reads::stale_after_a_pause },
     Case { name: "lease-after-a-pause", members: 3, run: leases::renewed_elsewhere },
     Case { name: "lease-of-a-deposed-leader", members: 3, run: leases::deposed_leader },
+    Case { name: "member-lags-by-megabytes", members: 3, run: sizes::lags_by_bytes },
     Case { name: "wiped-member", members: 3, run: membership::wiped },
 ];
 
@@ -90,8 +92,14 @@ pub async fn run(case: &Case, host: &Host, seed: u32) -> Result<bool> {
 impl Scene<'_> {
     /// A value that nobody else writes.
     pub fn put(&self, key: &str) -> Request {
-        let value = Bytes::from(self.values.fetch_add(1, Ordering::Relaxed).to_string());
-        Request::Put(Put { key: Bytes::copy_from_slice(key.as_bytes()), value, lease: 0, prev_kv: false })
+        self.put_large(key, 0)
+    }
+
+    /// One of so many bytes at least.
+    fn put_large(&self, key: &str, bytes: usize) -> Request {
+        let mut value = self.values.fetch_add(1, Ordering::Relaxed).to_string().into_bytes();
+        value.resize(bytes.max(value.len()), b'.');
+        Request::Put(Put { key: Bytes::copy_from_slice(key.as_bytes()), value: value.into(), lease: 0, prev_kv: false })
     }
 
     pub fn put_with_lease(&self, key: &str, lease: i64) -> Request {
@@ -121,13 +129,20 @@ impl Scene<'_> {
 
     /// Puts to keys `k/0` and on, a few at a time, until nothing is answered any more; returns the last revision.
     pub async fn write(&self, n: usize, count: usize) -> Result<i64> {
+        self.write_large(n, count, 0).await
+    }
+
+    /// Of values of so many bytes.
+    pub async fn write_large(&self, n: usize, count: usize, bytes: usize) -> Result<i64> {
         const AT_ONCE: usize = 64;
+        // Of large ones few enough to be read at once.
+        let keys = if bytes == 0 { 100 } else { 10 };
         let mut newest = 0;
         for chunk in 0..count.div_ceil(AT_ONCE) {
-            let keys = (chunk * AT_ONCE..count.min((chunk + 1) * AT_ONCE)).map(|k| format!("k/{}", k % 100));
+            let names = (chunk * AT_ONCE..count.min((chunk + 1) * AT_ONCE)).map(|k| format!("k/{}", k % keys));
             let client = self.cluster.patient_client(n).await;
-            let puts = keys.map(|key| {
-                let (mut client, request) = (client.clone(), self.put(&key));
+            let puts = names.map(|key| {
+                let (mut client, request) = (client.clone(), self.put_large(&key, bytes));
                 async move { self.recorder.run(100, &mut client, request).await }
             });
             let answers = futures::future::join_all(puts).await.into_iter().filter_map(|outcome| match outcome {

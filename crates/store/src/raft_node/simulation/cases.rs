@@ -12,11 +12,12 @@ use super::plant::Plant;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op;
 use crate::pb::kvraft::member_change::Kind;
+use crate::raft_node::Kept;
 use crate::raft_node::core::Input;
 use crate::raft_node::handle::Proposal;
 use crate::state::{Applied, State, conf_of};
 
-const SETTINGS: Settings = Settings { seed: 1, snapshot_count: 1_000, kept_entries: 1_000 };
+const SETTINGS: Settings = Settings { seed: 1, snapshot_count: 1_000, kept: Kept { entries: 1_000, lacked: 1_000 } };
 
 type Done = Result<(), String>;
 

@@ -17,6 +17,7 @@ use super::plant::Plant;
 use super::watcher::Watcher;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::Bootstrap;
+use crate::raft_node::Kept;
 use crate::raft_node::core::Input;
 use crate::raft_node::effects::Effects;
 use crate::state::State;
@@ -68,7 +69,10 @@ impl Cluster {
             2..=5 => 5,
             _ => 3,
         };
-        let settings = Settings { seed, snapshot_count: dice.within(5..60), kept_entries: dice.within(0..80) };
+        let entries = dice.within(0..80);
+        // Some keep no more for one they have heard of than for others.
+        let kept = Kept { entries, lacked: if dice.percent(50) { entries } else { dice.within(0..400) } };
+        let settings = Settings { seed, snapshot_count: dice.within(5..60), kept };
         let mut cluster = Cluster::quiet(settings, size, plant);
         // Some clusters keep their members.
         cluster.operator.next_at = if dice.percent(80) { dice.within(100..1_500) } else { u64::MAX };

@@ -12,6 +12,7 @@ use super::disk::Disk;
 use super::network::Packet;
 use super::plant::Plant;
 use crate::gate::Gate;
+use crate::raft_node::Kept;
 use crate::raft_node::core::{Config, Core};
 use crate::shared::Shared;
 use crate::state::State;
@@ -28,7 +29,7 @@ pub const REMOVED_GRACE: u64 = TICK * 10 * 3;
 pub struct Settings {
     pub seed: u64,
     pub snapshot_count: u64,
-    pub kept_entries: u64,
+    pub kept: Kept,
 }
 
 pub struct Member {
@@ -107,7 +108,7 @@ impl Member {
             snapshot_count: settings.snapshot_count,
             election_ticks: ELECTION_TICKS,
             tick_ms: if self.plant == Some(Plant::SureForever) { TICK * 1_000 } else { TICK },
-            kept_entries: settings.kept_entries,
+            kept: settings.kept,
         };
         // Unlike any other run's.
         let first_id = self.starts << 48 | self.id << 32;

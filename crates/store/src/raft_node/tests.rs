@@ -1,0 +1,231 @@
+//! The core by itself, driven by hand.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use raft::prelude::{ConfState, Message, MessageType, Snapshot, SnapshotMetadata};
+
+use super::Kept;
+use super::core::{Config, Core, Input};
+use super::effects::Write;
+use super::handle::{Answer, Proposal};
+use crate::error::Refusal;
+use crate::gate::Gate;
+use crate::pb::etcdserverpb as pb;
+use crate::pb::kvraft::command::Op;
+use crate::shared::Shared;
+use crate::state::{Applied, State};
+use crate::token;
+
+fn proposal(op: Op) -> (Proposal, oneshot::Receiver<Answer>) {
+    let (answer, answered) = oneshot::channel();
+    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one is free");
+    (Proposal { op, answer, _permit: permit }, answered)
+}
+
+/// A lone member that leads.
+fn leader(snapshot_count: u64) -> Core {
+    let mut core = member(vec![1], snapshot_count);
+    core.begin().expect("alone");
+    core.drive().expect("elected");
+    core
+}
+
+fn member(voters: Vec<u64>, snapshot_count: u64) -> Core {
+    let mut state = State::default();
+    state.conf.voters = voters;
+    let tokens = token::Config::parse("simple", std::time::Duration::from_secs(1)).expect("etcd's default");
+    let shared = Arc::new(Shared::new(1, state, Gate::new(tokens, 4)));
+    let config = Config { member_id: 1, snapshot_count, election_ticks: 10, tick_ms: 100, kept: Kept::of(100) };
+    Core::new(config, shared, raftlog::Recovered::default(), 1).expect("nothing is there")
+}
+
+/// Member 2 says so to member 1.
+fn hear(core: &mut Core, kind: MessageType, term: u64, index: u64) {
+    let mut message = Message { from: 2, to: 1, term, index, ..Message::default() };
+    message.set_msg_type(kind);
+    core.take(Input::Messages(vec![message])).expect("taken");
+    core.drive().expect("goes on");
+}
+
+/// Whoever applies for long sends nothing meanwhile: the others are to be as busy.
+#[test]
+fn peers_hear_of_what_takes_long_before_it_is_done() {
+    let mut core = member(vec![1, 2, 3], 1_000);
+    core.node.campaign().expect("it may");
+    core.drive().expect("asks");
+    persist(&mut core);
+    hear(&mut core, MessageType::MsgRequestPreVoteResponse, 1, 0);
+    persist(&mut core);
+    hear(&mut core, MessageType::MsgRequestVoteResponse, 1, 0);
+    persist(&mut core);
+    hear(&mut core, MessageType::MsgAppendResponse, 1, 1);
+    let mut applied = 1;
+    for (range_end, defers) in [("", false), ("z", true)] {
+        let all = pb::DeleteRangeRequest { key: "a".into(), range_end: range_end.into(), ..Default::default() };
+        let (proposal, _answered) = proposal(Op::DeleteRange(all));
+        core.take(Input::Propose(proposal)).expect("taken");
+        core.drive().expect("proposed");
+        persist(&mut core);
+        core.effects.messages.clear();
+        hear(&mut core, MessageType::MsgAppendResponse, 1, applied + 1);
+        assert!(core.effects.messages.iter().any(|m| m.to == 2 && m.commit == applied + 1));
+        assert_eq!(core.defers(), defers, "{range_end:?}");
+        assert_eq!(core.shared.state.read().applied.index == applied, defers, "{range_end:?}");
+        core.drive().expect("goes on");
+        applied += 1;
+        assert_eq!(core.shared.state.read().applied.index, applied);
+    }
+}
+
+#[test]
+fn what_a_terms_leader_proposes_ends_with_the_term() {
+    let mut core = leader(1_000);
+    let term = core.node.raft.term;
+    for (bound_to, refused) in [(term - 1, true), (term, false)] {
+        let (proposal, mut answered) = proposal(Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }));
+        core.take(Input::ProposeAsLeader(bound_to, proposal)).expect("taken");
+        core.drive().expect("proposed");
+        let answer = answered.try_recv();
+        assert_eq!(matches!(answer, Ok(Err(Refusal::NotLeader))), refused, "bound to term {bound_to}");
+    }
+    assert_eq!(core.pending.len(), 1);
+}
+
+/// Writes what there is to write, and says so.
+fn persist(core: &mut Core) {
+    for write in std::mem::take(&mut core.effects.writes) {
+        if let Write::Append { number, .. } = write {
+            core.take(Input::Persisted { number }).expect("taken");
+        }
+    }
+    core.drive().expect("goes on");
+}
+
+/// Raft drops what a follower forwards while the leader hands over, and tells nobody.
+#[test]
+fn who_has_given_up_takes_no_place() {
+    let mut core = leader(1_000);
+    let lease = || Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 });
+    let (waiting, _answered) = proposal(lease());
+    let (given_up, answered) = proposal(lease());
+    for proposal in [waiting, given_up] {
+        core.take(Input::Propose(proposal)).expect("taken");
+    }
+    core.drive().expect("proposed");
+    drop(answered);
+    assert_eq!(core.pending.len(), 2);
+    core.tick();
+    assert_eq!(core.pending.len(), 1);
+}
+
+#[test]
+fn a_checkpoint_is_due_after_entries_or_after_the_records_of_large_ones() {
+    let check = |puts: usize, entries: usize, due: bool| {
+        let mut core = leader(100);
+        persist(&mut core);
+        for entry in 0..entries {
+            let put = |n: usize| {
+                let key = format!("{entry}/{n}").into();
+                let put = pb::PutRequest { key, ..pb::PutRequest::default() };
+                pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) }
+            };
+            let txn = pb::TxnRequest { success: (0..puts).map(put).collect(), ..pb::TxnRequest::default() };
+            let (proposal, _answered) = proposal(Op::Txn(txn));
+            core.take(Input::Propose(proposal)).expect("taken");
+        }
+        core.drive().expect("proposed");
+        persist(&mut core);
+        assert_eq!(core.shared.state.read().kv.revision(), 1 + entries as i64);
+        assert_eq!(!core.effects.jobs.is_empty(), due, "{entries} entries of {puts} puts");
+    };
+    check(1, 50, false);
+    check(1, 100, true);
+    check(100, 7, false);
+    check(100, 8, true);
+}
+
+fn said(core: &Core, kind: MessageType) -> usize {
+    core.effects.messages.iter().filter(|m| m.msg_type() == kind).count()
+}
+
+/// Reads wait for a leader that is heard, never for a disk.
+#[test]
+fn the_leader_is_heard_before_the_log_is_durable() {
+    let mut core = member(vec![1, 2, 3], 1_000);
+    hear(&mut core, MessageType::MsgHeartbeat, 3, 0);
+    assert!(core.effects.writes.iter().any(|write| matches!(write, Write::Append { .. })), "the term is to be written");
+    assert_eq!(said(&core, MessageType::MsgHeartbeatResponse), 1);
+    hear(&mut core, MessageType::MsgAppend, 3, 0);
+    assert_eq!(said(&core, MessageType::MsgAppendResponse), 0, "a promise waits");
+    persist(&mut core);
+    assert_eq!(said(&core, MessageType::MsgAppendResponse), 1);
+}
+
+/// As long as a large state takes to be written, a member that said nothing would count as lost: with another one lost the
+/// leader had no quorum.
+#[test]
+fn who_installs_a_snapshot_answers_the_leader() {
+    const INDEX: u64 = 60;
+    let mut core = member(vec![1, 2, 3], 1_000);
+    let conf = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
+    let state = State { conf: conf.clone(), applied: Applied { index: INDEX, term: 2 }, ..State::default() };
+    let metadata = Some(SnapshotMetadata { conf_state: Some(conf), index: INDEX, term: 2 });
+    let snapshot = Some(Snapshot { metadata, ..Snapshot::default() });
+    let mut message = Message { from: 2, to: 1, term: 2, snapshot, ..Message::default() };
+    message.set_msg_type(MessageType::MsgSnapshot);
+    core.take(Input::Snapshot(message, Box::new(state))).expect("taken");
+    core.drive().expect("begins");
+    assert_eq!((core.effects.jobs.len(), core.effects.writes.len()), (1, 0), "the log waits for the checkpoint");
+    for heartbeat in 1..=3 {
+        hear(&mut core, MessageType::MsgHeartbeat, 2, 0);
+        assert_eq!(said(&core, MessageType::MsgHeartbeatResponse), heartbeat);
+    }
+    // Another term is written behind the snapshot.
+    hear(&mut core, MessageType::MsgHeartbeat, 3, 0);
+    assert_eq!((core.effects.writes.len(), said(&core, MessageType::MsgAppendResponse)), (0, 0));
+    core.take(Input::Checkpointed(raftlog::Mark { index: INDEX, term: 2 })).expect("taken");
+    core.drive().expect("goes on");
+    assert!(matches!(core.effects.writes[..], [Write::Jump(_), Write::Append { .. }, Write::Append { .. }]));
+    persist(&mut core);
+    assert_eq!(core.node.raft.raft_log.applied, INDEX);
+}
+
+/// A leader of three, all of whose members have everything.
+fn elected() -> Core {
+    let mut core = member(vec![1, 2, 3], 1_000);
+    core.node.campaign().expect("it may");
+    core.drive().expect("asks");
+    persist(&mut core);
+    for kind in [MessageType::MsgRequestPreVoteResponse, MessageType::MsgRequestVoteResponse] {
+        hear(&mut core, kind, 1, 0);
+        persist(&mut core);
+    }
+    core
+}
+
+/// Entries that somebody lacks who has just been there stay: sent a snapshot instead, he would lack those behind it by the
+/// time he has it, and so on.
+#[test]
+fn what_is_kept_is_what_a_peer_lacks_that_was_heard_of() {
+    let mut core = elected();
+    let lacked = |core: &Core| core.lacked(&core.shared.state.read()).first;
+    hear(&mut core, MessageType::MsgAppendResponse, 1, 1);
+    assert_eq!(lacked(&core), 1, "the third has said nothing yet, and may");
+    let heard_by_member_2 = |core: &mut Core, ticks: u64| {
+        for _ in 0..ticks {
+            hear(core, MessageType::MsgHeartbeatResponse, 1, 0);
+            core.tick();
+        }
+    };
+    heard_by_member_2(&mut core, 100);
+    assert_eq!(lacked(&core), 1, "the third is away, not for long");
+    heard_by_member_2(&mut core, 150);
+    assert_eq!(lacked(&core), 2, "it has been away for long");
+    let third = core.node.raft.mut_prs().get_mut(3).expect("a member");
+    third.become_snapshot(1);
+    assert_eq!(lacked(&core), 2, "what is behind a snapshot on its way");
+    core.node.raft.become_follower(2, 2);
+    assert_eq!(lacked(&core), u64::MAX, "nobody asks a follower");
+}
