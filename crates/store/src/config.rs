@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use daemon::LogArgs;
 use daemon::tls_policy::Policy;
+use raftlog::Wal;
 use serde::Deserialize;
 use url::Url;
 
@@ -249,7 +250,7 @@ pub struct Config {
     pub clients: Vec<Endpoint>,
     pub peers: Vec<Endpoint>,
     pub peer_tls: Option<Tls>,
-    /// Names and peer URLs of all members, this one among them.
+    /// Names and peer URLs of all members, this one among them; of one who is a member already perhaps none.
     pub initial_cluster: Vec<(String, Vec<String>)>,
     /// The cluster is there, and this member joins it.
     pub joins: bool,
@@ -315,7 +316,13 @@ impl Settings {
         let peers = endpoints("listen-peer-urls", &self.listen_peer_urls, peer_tls.is_some(), "peer-")?;
         let (tick, election_ticks) = self.ticks()?;
         let advertise_peer_urls = urls("initial-advertise-peer-urls", &self.initial_advertise_peer_urls)?;
-        let initial_cluster = cluster::initial(&self.name, &self.initial_cluster, &advertise_peer_urls)?;
+        let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", self.name)));
+        let wal_dir = self.wal_dir.clone().unwrap_or_else(|| data_dir.join("member/wal"));
+        let initial_cluster = match cluster::initial(&self.name, &self.initial_cluster, &advertise_peer_urls) {
+            // Of no account to one who is a member already.
+            Err(_) if Wal::exists(&wal_dir)? => Vec::new(),
+            members => members?,
+        };
         let joins = match self.initial_cluster_state.as_str() {
             "new" => false,
             "existing" => true,
@@ -332,8 +339,6 @@ impl Settings {
         let right = (1..=MAX_REQUEST_BYTES).contains(&self.max_request_bytes);
         ensure!(right, "--max-request-bytes must be between 1 and {MAX_REQUEST_BYTES}");
         ensure!((4..=31).contains(&self.bcrypt_cost), "--bcrypt-cost must be between 4 and 31");
-        let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.etcd", self.name)));
-        let wal_dir = self.wal_dir.clone().unwrap_or_else(|| data_dir.join("member/wal"));
         Ok(Config {
             data_dir,
             wal_dir,

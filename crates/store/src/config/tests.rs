@@ -86,3 +86,15 @@ fn the_file_speaks_etcds_keys() {
     std::fs::write(file.path(), "nmae: one\n").expect("writable");
     check(&["--config-file", path], Err("nmae"));
 }
+
+#[test]
+fn who_is_a_member_need_not_be_named_again() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().to_str().expect("ascii");
+    let flags = ["--name", "b", "--data-dir", path, "--initial-cluster", "a=http://127.0.0.1:2380"];
+    check(&flags, Err("couldn't find local name"));
+    let wal = dir.path().join("member/wal");
+    Wal::create(&wal, Default::default(), Default::default(), Default::default()).expect("a log");
+    check(&flags, Ok(()));
+    check(&[&flags[..], &["--listen-peer-urls", "nowhere"]].concat(), Err("--listen-peer-urls"));
+}

@@ -47,8 +47,10 @@ impl Core {
         if shared.lessor.now_ms() - began_ms > SLOW_APPLY_MS {
             shared.gauges.slow_applies.inc();
         }
-        self.node.advance_apply_to(last);
-        self.node.mut_store().trim(last, lacked);
+        self.ahead_of_disk(last, |node| node.advance_apply_to(last));
+        // Raft looks for what it is told is durable.
+        let durable = self.node.raft.raft_log.persisted;
+        self.node.mut_store().trim(last.min(durable), lacked);
         shared.status.set_pending(self.pending.len());
         failpoint!("raft-before-answer");
         self.effects.deliveries.push(Delivery::Applied { transactions, revision: told, answers });

@@ -152,7 +152,11 @@ pub struct Core {
     pub(super) unapplied: Option<(u64, u64)>,
     /// Committed entries that take long to apply; the peers hear of them first.
     pub(super) deferred: Vec<Entry>,
+    /// Changes of members in the log that may not be durable yet.
+    pub(super) changes: Vec<u64>,
     checkpointing: bool,
+    /// A checkpoint that waits for a write: it must not be ahead of the log.
+    waiting_job: Option<(u64, Job)>,
     checkpoint_waiters: Vec<oneshot::Sender<()>>,
     /// The write by which the log begins anew behind the last snapshot.
     pub(super) begun_anew: u64,
@@ -223,7 +227,9 @@ impl Core {
             installing: None,
             unapplied: None,
             deferred: Vec::new(),
+            changes: Vec::new(),
             checkpointing: false,
+            waiting_job: None,
             checkpoint_waiters: Vec::new(),
             begun_anew: 0,
             checkpointed: applied.index,
@@ -368,7 +374,7 @@ impl Core {
     }
 
     /// Raft ignores what it has no use for: a message of a removed member, of an old term, for somebody else.
-    fn step(&mut self, message: Message) {
+    fn step(&mut self, mut message: Message) {
         // Raft cannot campaign between a snapshot and its being applied: it looks for the entries before.
         let campaigns = message.msg_type() == MessageType::MsgTimeoutNow && self.unapplied.is_some();
         // What is behind a snapshot is asked for once it is in place; until then it would only lie about.
@@ -376,6 +382,13 @@ impl Core {
             && (self.installing.is_some() || self.waiting_snapshot.is_some());
         if message.to != self.config.member_id || campaigns || early || self.is_too_new_for(&message) {
             return;
+        }
+        if message.msg_type() == MessageType::MsgPropose && message.term != 0 {
+            if message.term != self.node.raft.term || self.node.raft.state != raft::StateRole::Leader {
+                return;
+            }
+            // As Raft has it.
+            message.term = 0;
         }
         if message.msg_type() == MessageType::MsgTransferLeader {
             self.shared.lessor.hand_over();
@@ -444,6 +457,7 @@ impl Core {
             self.node.advance_apply_to(index);
         }
         self.release_held();
+        self.release_job();
     }
 
     fn note_checkpointed(&mut self, mark: Mark) {
@@ -497,7 +511,15 @@ impl Core {
         self.checkpointed = head.applied_index;
         (self.unsaved, self.unsaved_bytes) = (0, 0);
         self.checkpointing = true;
-        self.effects.jobs.push(Job { head, changes, whole: false, replaced: None });
+        self.waiting_job = Some((self.written, Job { head, changes, whole: false, replaced: None }));
+        self.release_job();
+    }
+
+    fn release_job(&mut self) {
+        if let Some((_, mut job)) = self.waiting_job.take_if(|(number, _)| *number <= self.persisted) {
+            job.head.installed &= self.persisted < self.begun_anew;
+            self.effects.jobs.push(job);
+        }
     }
 }
 

@@ -21,6 +21,8 @@
 //! - A message that promises something leaves once what it promises is durable; others wait for no disk.
 //! - Only the raft thread changes [`State`](crate::state::State).
 //! - The log is cut only behind a checkpoint that is durable.
+//! - What is committed is applied whether or not this member's own log has synced it, unless it changes the members; a
+//!   checkpoint waits for the log.
 //! - Nothing on the raft thread takes long: peers wait for it.
 
 mod apply;

@@ -1,12 +1,13 @@
 //! What Raft has ready: entries to write, messages to send, commands to apply, snapshots to install.
 
 use anyhow::{Context, Result};
-use raft::StateRole;
-use raft::prelude::{Entry, HardState, Message, MessageType, Ready};
+use raft::prelude::{Entry, EntryType, HardState, Message, MessageType, Ready};
+use raft::{RawNode, StateRole};
 use raftlog::Mark;
 
 use super::core::{Asked, Core, Read, context_id};
 use super::effects::{Captured, Delivery, Job, Outgoing, Write};
+use super::log_view::LogView;
 use crate::auth::attributed;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb::request_op::Request;
@@ -34,17 +35,40 @@ fn promises_nothing(message: &Message) -> bool {
 
 impl Core {
     pub(super) fn handle_ready(&mut self) -> Result<()> {
-        while !self.defers() && self.node.has_ready() {
+        while !self.defers() && self.ahead_of_disk(self.reach(), |node| node.has_ready()) {
             if self.is_checkpointing() && self.node.snap().is_some() {
                 // One checkpoint after the other.
                 return Ok(());
             }
-            let ready = self.node.ready();
+            let ready = self.ahead_of_disk(self.reach(), RawNode::ready);
             self.handle_one(ready)?;
         }
         self.capture_if_wanted();
         self.shared.status.set_raft(&self.node.raft);
         Ok(())
+    }
+
+    /// What a quorum has is committed, whether or not this member's own disk has it, and reads must not wait for that. Raft
+    /// hands out no more than its `persisted`, which is put forward for the moment.
+    pub(super) fn ahead_of_disk<T>(&mut self, to: u64, act: impl FnOnce(&mut RawNode<LogView>) -> T) -> T {
+        let persisted = self.node.raft.raft_log.persisted;
+        self.node.raft.raft_log.persisted = persisted.max(to);
+        let done = act(&mut self.node);
+        self.node.raft.raft_log.persisted = persisted;
+        done
+    }
+
+    /// How far entries may be applied: to where Raft has handed them to the log, and not up to a change of members. One that
+    /// forgot that with a crash would count another quorum than it has acted on. Nothing behind a snapshot that is not
+    /// in place.
+    fn reach(&self) -> u64 {
+        let log = &self.node.raft.raft_log;
+        if self.unapplied.is_some() || self.node.snap().is_some() {
+            return log.persisted;
+        }
+        let handed = log.committed.min(log.unstable.offset.saturating_sub(1));
+        let change = self.changes.iter().find(|index| **index > log.persisted);
+        change.map_or(handed, |index| handed.min(index - 1))
     }
 
     fn handle_one(&mut self, mut ready: Ready) -> Result<()> {
@@ -67,6 +91,10 @@ impl Core {
         let changed = ready.hs().cloned();
         let committed = ready.take_committed_entries();
         let must_sync = ready.must_sync();
+        let persisted = self.node.raft.raft_log.persisted;
+        self.changes.retain(|index| *index > persisted);
+        let is_change = |entry: &&Entry| entry.entry_type() != EntryType::EntryNormal;
+        self.changes.extend(entries.iter().filter(is_change).map(|entry| entry.index));
         let view = self.node.mut_store();
         if let Some(metadata) = &snapshot {
             view.restore(metadata);
@@ -83,9 +111,9 @@ impl Core {
         // configurations with it, could be elected by members that were removed.
         let hard_state = view.hard_state().clone();
         self.node.advance_append_async(ready);
+        self.send(free);
         // A lone voter leads before its vote for itself is on its disk. Ended now, it could lead the same term again, with
         // other entries: nobody may have heard of these.
-        self.send(free);
         let sure = self.voted < number && self.voted <= self.durable();
         if sure {
             self.send(messages);
@@ -158,7 +186,11 @@ impl Core {
     }
 
     fn send(&mut self, messages: Vec<Message>) {
-        for message in messages {
+        for mut message in messages {
+            if message.msg_type() == MessageType::MsgPropose {
+                // For the leader of this term only: one that is long on its way must not come behind what was asked later.
+                message.term = self.node.raft.term;
+            }
             if message.msg_type() != MessageType::MsgSnapshot {
                 self.effects.messages.push(message);
                 continue;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use raft::prelude::{ConfState, Message, MessageType, Snapshot, SnapshotMetadata};
+use prost::Message as _;
+use raft::prelude::{ConfState, Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata};
 
 use super::Kept;
 use super::core::{Config, Core, Input};
@@ -13,6 +14,7 @@ use super::handle::{Answer, Proposal};
 use crate::error::Refusal;
 use crate::gate::Gate;
 use crate::pb::etcdserverpb as pb;
+use crate::pb::kvraft::ConfChange;
 use crate::pb::kvraft::command::Op;
 use crate::shared::Shared;
 use crate::state::{Applied, State};
@@ -228,4 +230,61 @@ fn what_is_kept_is_what_a_peer_lacks_that_was_heard_of() {
     assert_eq!(lacked(&core), 2, "what is behind a snapshot on its way");
     core.node.raft.become_follower(2, 2);
     assert_eq!(lacked(&core), u64::MAX, "nobody asks a follower");
+}
+
+/// What a leader of term 1 says to member 1: entries from 1 on, all of them committed.
+fn committed(core: &mut Core, kinds: &[EntryType]) {
+    let entries = (1..).zip(kinds).map(|(index, kind)| Entry {
+        index,
+        term: 1,
+        entry_type: *kind as i32,
+        data: match kind {
+            EntryType::EntryNormal => Vec::new(),
+            // Of a member that is not there, by nobody.
+            _ => ConfChange { changes: vec![Default::default()], ..ConfChange::default() }.encode_to_vec(),
+        },
+        ..Entry::default()
+    });
+    let entries: Vec<Entry> = entries.collect();
+    let mut message = Message { from: 2, to: 1, term: 1, commit: entries.len() as u64, entries, ..Message::default() };
+    message.set_msg_type(MessageType::MsgAppend);
+    core.take(Input::Messages(vec![message])).expect("taken");
+    core.drive().expect("goes on");
+}
+
+/// Reads at a member whose disk is slow would wait for it otherwise, though a quorum has what they are to see.
+#[test]
+fn what_is_committed_is_applied_before_it_is_durable_here() {
+    use EntryType::{EntryConfChangeV2, EntryNormal};
+    let mut core = member(vec![1, 2, 3], 1);
+    committed(&mut core, &[EntryNormal, EntryNormal, EntryConfChangeV2, EntryNormal]);
+    let applied = |core: &Core| core.shared.state.read().applied.index;
+    assert_eq!(applied(&core), 2, "not what changes the members");
+    assert_eq!(core.node.raft.raft_log.persisted, 0);
+    assert_eq!(said(&core, MessageType::MsgAppendResponse), 0, "it is promised once it is durable");
+    assert!(core.effects.jobs.is_empty(), "no checkpoint is ahead of the log");
+    persist(&mut core);
+    assert_eq!((applied(&core), core.node.raft.raft_log.persisted), (4, 4));
+    assert_eq!(core.effects.jobs.len(), 1);
+}
+
+/// One that was long on its way, through an election perhaps, would come behind what was asked and answered since.
+#[test]
+fn a_forwarded_command_is_for_the_leader_of_its_term() {
+    let mut follower = member(vec![1, 2, 3], 1_000);
+    hear(&mut follower, MessageType::MsgHeartbeat, 1, 0);
+    let (command, _answered) = proposal(Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }));
+    follower.take(Input::Propose(command)).expect("taken");
+    follower.drive().expect("forwards");
+    let forwarded = follower.effects.messages.iter().find(|m| m.msg_type() == MessageType::MsgPropose);
+    assert_eq!(forwarded.map(|m| (m.to, m.term)), Some((2, 1)));
+    for (term, taken) in [(0, true), (1, true), (2, false)] {
+        let mut leader = elected();
+        let last = leader.node.raft.raft_log.last_index();
+        let entries = vec![Entry::default()];
+        let mut message = Message { from: 2, to: 1, term, entries, ..Message::default() };
+        message.set_msg_type(MessageType::MsgPropose);
+        leader.take(Input::Messages(vec![message])).expect("taken");
+        assert_eq!(leader.node.raft.raft_log.last_index() > last, taken, "of term {term}");
+    }
 }

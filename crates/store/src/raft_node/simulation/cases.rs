@@ -17,6 +17,8 @@ use crate::raft_node::core::Input;
 use crate::raft_node::handle::Proposal;
 use crate::state::{Applied, State, conf_of};
 
+/// No member has this id.
+const NOBODY: u64 = 999;
 const SETTINGS: Settings = Settings { seed: 1, snapshot_count: 1_000, kept: Kept { entries: 1_000, lacked: 1_000 } };
 
 type Done = Result<(), String>;
@@ -187,8 +189,8 @@ fn a_lease_that_was_ended_elsewhere_is_not_renewed() -> Done {
     (0..20).try_for_each(|seed| ended_elsewhere(seed, None))
 }
 
-/// The disk of a leader that is sure of itself takes its time; the others commit a lease's end and answer, and the
-/// leader is asked to renew it.
+/// The disk of a leader that is sure of itself takes its time, with a change of members to be written, which it may not
+/// apply before; the others commit a lease's end and answer, and the leader is asked to renew it.
 pub fn ended_while_the_disk_waits(seed: u64, plant: Option<Plant>) -> Done {
     let mut cluster = planted(Settings { seed, ..SETTINGS }, 3, plant)?;
     let slow = leader(&cluster);
@@ -202,6 +204,7 @@ pub fn ended_while_the_disk_waits(seed: u64, plant: Option<Plant>) -> Done {
     while !cluster.clients[0].is_idle() {
         cluster.step()?;
     }
+    remove(&mut cluster, slow, NOBODY)?;
     let revoke = (Request::LeaseRevoke { id: lease }, Op::LeaseRevoke(pb::LeaseRevokeRequest { id: lease }));
     let input = cluster.clients[1].submit(cluster.now, cluster.members[other].id, revoke);
     cluster.input(other, input)?;
@@ -276,6 +279,9 @@ pub fn committed_one_by_one(plant: Option<Plant>) -> Done {
         let before = cluster.members[leads].shared.state.read().applied.index;
         put(&mut cluster, 0, leads)?;
         cluster.recover()?;
+        // Entries are applied before they are durable.
+        let now = cluster.now;
+        steps(&mut cluster, now + 200)?;
         for member in &cluster.members {
             let kept = member.disk.committed();
             if kept < before {
