@@ -29,7 +29,9 @@ const MAX_SCANNED: usize = 16_384;
 /// Where one reading stops; it always gets at least one transaction further.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
+    /// With so many it is enough.
     pub events: usize,
+    /// Of keys and values, those before the changes included; not exceeded but by a transaction that alone does.
     pub bytes: usize,
 }
 
@@ -111,14 +113,15 @@ impl History {
         let mut batch = Batch { next: revision, ..Batch::default() };
         let mut bytes = 0;
         for (scanned, transaction) in self.since(revision).enumerate() {
-            let full = batch.events.len() >= limits.events || bytes >= limits.bytes;
-            if full || scanned >= MAX_SCANNED {
+            if batch.events.len() >= limits.events || scanned >= MAX_SCANNED {
                 return Ok(batch);
             }
-            for event in transaction.events.iter().filter(|e| filter.matches(e)) {
-                bytes += event.kv.key.len() + event.kv.value.len();
-                batch.events.push(event.clone());
+            let matching = || transaction.events.iter().filter(|event| filter.matches(event));
+            bytes += matching().map(Event::bytes).sum::<usize>();
+            if bytes > limits.bytes && !batch.events.is_empty() {
+                return Ok(batch);
             }
+            batch.events.extend(matching().cloned());
             batch.next = transaction.revision + 1;
         }
         batch.done = true;

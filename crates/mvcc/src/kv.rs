@@ -25,6 +25,11 @@ pub struct KeyValue {
 }
 
 impl KeyValue {
+    /// Of its key and value.
+    pub fn bytes(&self) -> usize {
+        self.key.len() + self.value.len()
+    }
+
     pub fn tombstone(key: Bytes, mod_revision: i64) -> KeyValue {
         KeyValue { key, mod_revision, ..KeyValue::default() }
     }
@@ -45,6 +50,12 @@ pub struct Event {
 impl Event {
     pub fn is_delete(&self) -> bool {
         self.kv.is_tombstone()
+    }
+
+    /// Of the keys and values of both versions.
+    pub fn bytes(&self) -> usize {
+        let prev = self.prev.as_ref().map_or(0, |prev| prev.bytes());
+        self.kv.bytes() + prev
     }
 }
 

@@ -352,7 +352,7 @@ impl Store {
 }
 
 fn cost(kv: &KeyValue) -> usize {
-    kv.key.len() + kv.value.len() + VERSION_OVERHEAD_BYTES
+    kv.bytes() + VERSION_OVERHEAD_BYTES
 }
 
 /// A write transaction under way. Its changes are in the index at once, visible to its own

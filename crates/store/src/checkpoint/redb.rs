@@ -159,7 +159,7 @@ fn append(engine: &mut Engine, written: &[(Revision, Arc<KeyValue>)]) -> Result<
 fn by_bytes(written: &[(Revision, Arc<KeyValue>)]) -> impl Iterator<Item = &[(Revision, Arc<KeyValue>)]> {
     let mut bytes = 0;
     written.chunk_by(move |(_, kv), _| {
-        bytes += kv.key.len() + kv.value.len() + ENTRY_OVERHEAD_BYTES;
+        bytes += kv.bytes() + ENTRY_OVERHEAD_BYTES;
         let more = bytes < STEP_BYTES;
         bytes = if more { bytes } else { 0 };
         more
