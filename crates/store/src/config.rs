@@ -100,6 +100,9 @@ pub struct Settings {
     /// Whether the cluster is founded now, or there and joined: new or existing
     #[arg(long, default_value = "new")]
     pub initial_cluster_state: String,
+    /// Go on alone with the data there is: all other members, lost for good, are removed; not while any of them runs
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub force_new_cluster: bool,
     /// Time between two heartbeats, in milliseconds
     #[arg(long, default_value_t = 100)]
     pub heartbeat_interval: u64,
@@ -254,6 +257,8 @@ pub struct Config {
     pub initial_cluster: Vec<(String, Vec<String>)>,
     /// The cluster is there, and this member joins it.
     pub joins: bool,
+    /// Those who were members beside this one are none any more.
+    pub force_new_cluster: bool,
     pub tick: Duration,
     pub election_ticks: usize,
     pub strict_reconfig_check: bool,
@@ -348,6 +353,7 @@ impl Settings {
             peer_tls,
             initial_cluster,
             joins,
+            force_new_cluster: self.force_new_cluster,
             tick,
             election_ticks,
             strict_reconfig_check: self.strict_reconfig_check,

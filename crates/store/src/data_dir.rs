@@ -22,6 +22,7 @@ use raftlog::{Options, Recovered, Wal};
 
 use crate::checkpoint::{Checkpoint, Redb};
 use crate::config::Config;
+use crate::force_new;
 use crate::members;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::{Bootstrap, MembersResponse};
@@ -63,6 +64,11 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
     let founding = Unfinished(member.join("founding"));
     if !Wal::exists(&wal_dir)? {
         ensure!(
+            !config.force_new_cluster,
+            "--force-new-cluster: there is no log in {} to go on with",
+            wal_dir.display()
+        );
+        ensure!(
             saved.is_none() || founding.is_under_way()?,
             "{} holds a checkpoint but no log, which had what was written since: remove the member and add it again; \
              a lone member can only be restored from a snapshot",
@@ -80,7 +86,7 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
     // It was interrupted at its very end.
     founding.end()?;
     let applied = saved.as_ref().map_or(Applied::default(), |state| state.applied);
-    let (mut wal, recovered) = Wal::open(&wal_dir, applied.index, Options::default())?;
+    let (mut wal, mut recovered) = Wal::open(&wal_dir, applied.index, Options::default())?;
     if wal.last_index() < applied.index {
         // Else a snapshot's checkpoint was written, and the log not begun anew behind it yet.
         ensure!(
@@ -101,6 +107,9 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
         "the checkpoint is of cluster {:x}, the log of cluster {cluster_id:x}",
         state.cluster_id
     );
+    if config.force_new_cluster {
+        force_new::go_on_alone(&mut wal, &mut recovered, &state, member_id)?;
+    }
     let peers = if state.members.is_empty() { members } else { Vec::new() };
     Ok(Opened { locks, member_id, state, wal, recovered, checkpoint: Box::new(checkpoint), peers })
 }

@@ -29,6 +29,7 @@ mod convert;
 mod corrupt_check;
 mod data_dir;
 mod error;
+mod force_new;
 mod gate;
 mod gather;
 mod hub;

@@ -45,6 +45,7 @@ pub use core::{Config, Input};
 pub use effects::Outgoing;
 pub use handle::{Answer, Handle, REQUEST_TIMEOUT};
 pub use log_view::{Kept, LogView};
+pub use log_writer::to_log;
 pub use node::{Outbound, Parts, inputs, start};
-pub use propose::MAX_PROPOSAL_BYTES;
+pub use propose::{MAX_PROPOSAL_BYTES, leave_joint_entry, member_change_entry};
 pub use threads::RaftThread;

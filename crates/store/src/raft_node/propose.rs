@@ -61,7 +61,7 @@ impl Core {
             let id = self.next_id;
             self.next_id = id.wrapping_add(1);
             let command = Command { op: Some(proposal.op) };
-            entries.push(entry(&command, id));
+            entries.push(entry(&command, id.to_le_bytes().to_vec()));
             proposal.op = command.op.expect("put there above");
             self.pending.insert(id, proposal);
             ids.push(id);
@@ -104,9 +104,8 @@ impl Core {
 }
 
 /// Changes of members are changes of Raft's configuration, with the command as their context.
-fn entry(command: &Command, id: u64) -> Entry {
+fn entry(command: &Command, context: Vec<u8>) -> Entry {
     let data = command.encode_to_vec();
-    let context = id.to_le_bytes().to_vec();
     match command.op.as_ref().and_then(attributed) {
         Some(Op::MemberChange(change)) => {
             let change = ConfChange { context: data.into(), ..conf_change(change) };
@@ -115,4 +114,14 @@ fn entry(command: &Command, id: u64) -> Entry {
         }
         _ => Entry { data, context, ..Entry::default() },
     }
+}
+
+/// A change of members for whom nobody waits.
+pub fn member_change_entry(op: Op) -> Entry {
+    entry(&Command { op: Some(op) }, Vec::new())
+}
+
+/// As Raft proposes it when a joint configuration is in force.
+pub fn leave_joint_entry() -> Entry {
+    Entry { entry_type: EntryType::EntryConfChangeV2 as i32, ..Entry::default() }
 }

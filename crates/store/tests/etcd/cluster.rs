@@ -356,6 +356,48 @@ async fn a_restored_cluster_is_another_one() {
     member.await_line("cluster ID mismatch");
 }
 
+/// Two of three are lost for good, and the third was restarted, so that it answers nothing: it goes on alone, with all that
+/// was acknowledged, and a cluster grows from it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_one_left_goes_on_alone() {
+    let mut cluster = Cluster::start(&[]);
+    let mut client = cluster.client(0).await;
+    put_surely(&mut client, "before", "1").await;
+    let last = cluster.a_follower().await;
+    let ids = |list: &etcd_client::MemberListResponse| list.members().iter().map(|m| m.id()).collect::<Vec<_>>();
+    let mut client = cluster.client(last).await;
+    let header = client.status().await.expect("served").header().cloned().expect("always");
+    put_surely(&mut client, "before", "2").await;
+    cluster.servers.iter_mut().for_each(Server::kill);
+
+    let member = &mut cluster.servers[last];
+    member.add_flags(&["--force-new-cluster"]);
+    member.restart();
+    assert_eq!(value(&mut client, "before", false).await.as_deref(), Some("2"));
+    put_surely(&mut client, "after", "1").await;
+    let list = client.member_list().await.expect("listed");
+    assert_eq!(ids(&list), [header.member_id()]);
+    assert_eq!(list.header().expect("always").cluster_id(), header.cluster_id());
+
+    // Once it is alone the flag does nothing more.
+    member.kill();
+    member.restart();
+    assert_eq!(value(&mut client, "after", false).await.as_deref(), Some("1"));
+    let mut fresh = cluster.newcomer(&[last]);
+    client.member_add([fresh.peer_url()], None).await.expect("added");
+    fresh.launch();
+    fresh.await_line("ready to serve client requests");
+    await_value(&mut fresh.client().await, "after", "1").await;
+}
+
+#[test]
+fn nobody_goes_on_alone_with_nothing() {
+    let mut server = Server::new(&["--force-new-cluster"]);
+    server.launch();
+    server.await_line("there is no log in");
+    assert!(!server.await_end().success());
+}
+
 #[tokio::test]
 async fn strangers_are_told_so() {
     let cluster = Cluster::start(&[]);
