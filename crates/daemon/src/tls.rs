@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::client::ResolvesClientCert;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
@@ -22,7 +23,7 @@ pub enum Error {
         what: &'static str,
         path: PathBuf,
         #[source]
-        source: rustls::pki_types::pem::Error,
+        source: pem::Error,
     },
     #[error("{} holds no certificate", path.display())]
     Empty { path: PathBuf },
@@ -66,6 +67,14 @@ pub fn roots(path: &Path) -> Result<RootCertStore, Error> {
         roots.add(cert).map_err(|source| Error::Authority { path: path.to_owned(), source })?;
     }
     Ok(roots)
+}
+
+/// The lists of revoked certificates in a file, of PEM or one in DER.
+pub(crate) fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+    let read = |source| Error::Read { what: "revoked certificates", path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(|error| read(pem::Error::Io(error)))?;
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(read)?;
+    Ok(if lists.is_empty() { vec![bytes.into()] } else { lists })
 }
 
 fn certified_key(cert: &Path, key: &Path) -> Result<CertifiedKey, Error> {
@@ -142,6 +151,11 @@ pub enum ClientAuth<'a> {
     /// A certificate is verified when one is presented.
     Optional(&'a Path),
     Required(&'a Path),
+    /// The same, but for certificates in a list of revoked ones.
+    Unrevoked {
+        ca: &'a Path,
+        crl: &'a Path,
+    },
     /// A certificate is taken when one is presented; the server verifies it by [`trust::Shown`], request by request.
     Requested(&'a Arc<ClientTrust>),
 }
@@ -166,8 +180,9 @@ pub fn server_config_under(
         ServerConfig::builder_with_provider(policy.provider.clone()).with_protocol_versions(&policy.versions)?;
     let builder = match clients {
         ClientAuth::None => builder.with_no_client_auth(),
-        ClientAuth::Optional(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, false)?),
-        ClientAuth::Required(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, true)?),
+        ClientAuth::Optional(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, None, false)?),
+        ClientAuth::Required(ca) => builder.with_client_cert_verifier(trust::of_clients(ca, None, true)?),
+        ClientAuth::Unrevoked { ca, crl } => builder.with_client_cert_verifier(trust::of_clients(ca, Some(crl), true)?),
         ClientAuth::Requested(trust) => builder.with_client_cert_verifier(trust::requested(trust)),
     };
     let mut config = builder.with_cert_resolver(cert);

@@ -1,6 +1,6 @@
 //! Whom to believe, from files of authorities that may change while the daemon runs: a new authority counts from the
-//! next handshake on, and so two can be trusted while one takes over from the other. A file that cannot be used is
-//! refused, and what was trusted before stays trusted.
+//! next handshake on, and so two can be trusted while one takes over from the other. What they have revoked is in a file
+//! beside. One that cannot be used is refused, and what was trusted before stays trusted.
 
 use std::fmt::{self, Debug};
 use std::path::{Path, PathBuf};
@@ -16,40 +16,54 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
-use crate::tls::{Error, provider, roots};
+use crate::tls::{Error, provider, revoked, roots};
 use crate::watch_file::Watch;
 
-/// A verifier made from a file, and made again when the file changes.
+/// The authorities, and what they have revoked.
+#[derive(Debug, Clone)]
+struct Files {
+    ca: PathBuf,
+    crl: Option<PathBuf>,
+}
+
+impl Files {
+    fn new(ca: &Path, crl: Option<&Path>) -> Files {
+        Files { ca: ca.to_owned(), crl: crl.map(Path::to_owned) }
+    }
+}
+
+/// A verifier made from files, and made again when they change.
 pub struct Reloading<V: ?Sized> {
-    path: PathBuf,
+    files: Files,
     current: ArcSwap<Arc<V>>,
     /// How often it was made.
     generation: AtomicU64,
-    make: fn(&Path) -> Result<Arc<V>, Error>,
+    make: fn(&Files) -> Result<Arc<V>, Error>,
 }
 
 impl<V: ?Sized> Debug for Reloading<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reloading").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Reloading").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
 impl<V: ?Sized + Send + Sync + 'static> Reloading<V> {
-    /// Loads now, and again whenever the file changes (the task ends with the last reference). Needs a runtime.
-    fn load(path: &Path, make: fn(&Path) -> Result<Arc<V>, Error>) -> Result<Arc<Self>, Error> {
-        let current = ArcSwap::from_pointee(make(path)?);
-        let this = Arc::new(Self { path: path.to_owned(), current, generation: AtomicU64::new(1), make });
-        match Watch::new([path]) {
+    /// Loads now, and again whenever a file changes (the task ends with the last reference). Needs a runtime.
+    fn load(files: Files, make: fn(&Files) -> Result<Arc<V>, Error>) -> Result<Arc<Self>, Error> {
+        let current = ArcSwap::from_pointee(make(&files)?);
+        let this = Arc::new(Self { files, current, generation: AtomicU64::new(1), make });
+        let Files { ca, crl } = &this.files;
+        match Watch::new([ca.as_path()].into_iter().chain(crl.as_deref())) {
             Ok(watch) => drop(tokio::spawn(follow(Arc::downgrade(&this), watch))),
-            Err(error) => tracing::warn!(%error, authorities = %path.display(), "cannot watch the authorities' file"),
+            Err(error) => tracing::warn!(%error, authorities = %ca.display(), "cannot watch the authorities' file"),
         }
         Ok(this)
     }
 
     fn reload(&self) {
-        match (self.make)(&self.path) {
+        match (self.make)(&self.files) {
             Ok(new) => {
-                tracing::debug!(authorities = %self.path.display(), "authorities reloaded");
+                tracing::debug!(authorities = %self.files.ca.display(), "authorities reloaded");
                 self.current.store(Arc::new(new));
                 self.generation.fetch_add(1, Ordering::Release);
             }
@@ -67,13 +81,19 @@ async fn follow<V: ?Sized + Send + Sync + 'static>(trust: Weak<Reloading<V>>, mu
     }
 }
 
-/// Those whose clients a server believes.
-pub fn of_clients(ca: &Path, required: bool) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    Ok(Arc::new(Clients { trust: Reloading::load(ca, client_verifier)?, required, judged_later: false }))
+/// Those whose clients a server believes, but for those in a list of revoked ones.
+pub fn of_clients(ca: &Path, crl: Option<&Path>, required: bool) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let trust = Reloading::load(Files::new(ca, crl), client_verifier)?;
+    Ok(Arc::new(Clients { trust, required, judged_later: false }))
 }
 
-fn client_verifier(ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider()).build()?)
+fn client_verifier(files: &Files) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&files.ca)?), provider());
+    if let Some(crl) = &files.crl {
+        // An authority need not have revoked anything.
+        builder = builder.with_crls(revoked(crl)?).allow_unknown_revocation_status();
+    }
+    Ok(builder.build()?)
 }
 
 /// Those whose clients a server believes, asked after the handshake: a certificate that is not believed gets an answer
@@ -84,7 +104,7 @@ pub struct ClientTrust(Arc<Reloading<dyn ClientCertVerifier>>);
 impl ClientTrust {
     /// Needs a runtime.
     pub fn load(ca: &Path) -> Result<Arc<Self>, Error> {
-        Ok(Arc::new(Self(Reloading::load(ca, client_verifier)?)))
+        Ok(Arc::new(Self(Reloading::load(Files::new(ca, None), client_verifier)?)))
     }
 
     /// Changes whenever the answers of [`ClientTrust::believes`] may.
@@ -142,10 +162,10 @@ pub(crate) fn requested(trust: &ClientTrust) -> Arc<dyn ClientCertVerifier> {
 
 /// Those whose servers a client believes.
 pub fn of_servers(ca: &Path) -> Result<Arc<dyn ServerCertVerifier>, Error> {
-    let make = |ca: &Path| -> Result<Arc<dyn ServerCertVerifier>, Error> {
-        Ok(WebPkiServerVerifier::builder_with_provider(Arc::new(roots(ca)?), provider()).build()?)
+    let make = |files: &Files| -> Result<Arc<dyn ServerCertVerifier>, Error> {
+        Ok(WebPkiServerVerifier::builder_with_provider(Arc::new(roots(&files.ca)?), provider()).build()?)
     };
-    Ok(Arc::new(Servers(Reloading::load(ca, make)?)))
+    Ok(Arc::new(Servers(Reloading::load(Files::new(ca, None), make)?)))
 }
 
 #[derive(Debug)]

@@ -1,7 +1,12 @@
 use std::fs;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -10,9 +15,11 @@ use crate::tls::{ClientAuth, ReloadingCert, client_config, server_config};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate")
 }
 
@@ -50,7 +57,7 @@ async fn until(acceptor: &TlsAcceptor, connector: &TlsConnector, expected: bool)
 #[tokio::test]
 async fn a_new_authority_counts_from_the_next_handshake_on() {
     let dir = std::env::temp_dir().join(format!("trust-{}", std::process::id()));
-    let (old, new) = (authority(), authority());
+    let (old, new) = (authority("old"), authority("new"));
     let server = party(&dir.join("server"), &old, &old.pem());
     let client = party(&dir.join("client"), &new, &old.pem());
     let (servers_ca, clients_ca) = (dir.join("server/ca.crt"), dir.join("client/ca.crt"));
@@ -66,13 +73,57 @@ async fn a_new_authority_counts_from_the_next_handshake_on() {
     fs::write(&clients_ca, old.pem()).expect("writable");
     until(&acceptor, &connector, true).await;
     // Nonsense is not believed, and takes nothing away.
-    let trust = Reloading::load(&servers_ca, roots_of).expect("authorities");
+    let trust = Reloading::load(Files::new(&servers_ca, None), roots_of).expect("authorities");
     fs::write(&servers_ca, "nonsense").expect("writable");
     trust.reload();
     assert_eq!(trust.current.load().len(), 2);
     fs::remove_dir_all(&dir).expect("there");
 }
 
-fn roots_of(path: &Path) -> Result<Arc<rustls::RootCertStore>, Error> {
-    roots(path).map(Arc::new)
+fn roots_of(files: &Files) -> Result<Arc<rustls::RootCertStore>, Error> {
+    roots(&files.ca).map(Arc::new)
+}
+
+/// What an authority has revoked, one certificate at most.
+fn crl(issuer: &CertifiedIssuer<'static, KeyPair>, revoked: Option<&[u8]>) -> String {
+    let revoked = revoked.map(|serial| RevokedCertParams {
+        serial_number: SerialNumber::from_slice(serial),
+        revocation_time: date_time_ymd(2026, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let params = CertificateRevocationListParams {
+        this_update: date_time_ymd(2026, 1, 1),
+        next_update: date_time_ymd(2026, 2, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.into_iter().collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(issuer).expect("an authority that may").pem().expect("encodable")
+}
+
+/// From the next handshake on; an old list still counts.
+#[tokio::test]
+async fn who_is_revoked_is_not_believed() {
+    let dir = std::env::temp_dir().join(format!("revoked-{}", std::process::id()));
+    let (own, other) = (authority("own"), authority("other"));
+    let server = party(&dir.join("server"), &own, &(own.pem() + &other.pem()));
+    let client = party(&dir.join("client"), &own, &own.pem());
+    let stranger = party(&dir.join("stranger"), &other, &own.pem());
+    let leaf = CertificateDer::from_pem_file(dir.join("client/tls.crt")).expect("just written");
+    let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).expect("a certificate");
+    let (ca, list) = (dir.join("server/ca.crt"), dir.join("server/crl.pem"));
+    fs::write(&list, crl(&own, None)).expect("writable");
+    let served = server_config(server, ClientAuth::Unrevoked { ca: &ca, crl: &list }, &[]).expect("TLS");
+    let acceptor = TlsAcceptor::from(Arc::new(served));
+    let connector = |of: Arc<ReloadingCert>| {
+        TlsConnector::from(Arc::new(client_config(&dir.join("client/ca.crt"), Some(of)).expect("TLS")))
+    };
+    let (connector, of_stranger) = (connector(client), connector(stranger));
+    assert!(shake(&acceptor, &connector).await && shake(&acceptor, &of_stranger).await);
+    fs::write(&list, crl(&own, Some(parsed.raw_serial()))).expect("writable");
+    until(&acceptor, &connector, false).await;
+    assert!(shake(&acceptor, &of_stranger).await, "its authority has no list");
+    fs::remove_dir_all(&dir).expect("there");
 }

@@ -13,8 +13,9 @@
 //!
 //! Who watches `a` from 2 on, at most one event at a time, reads `put a` and is to go on at 3; then `delete a`, and goes on
 //! at 4; then nothing of 4 and `put a` of 5, and is done at 6. A transaction is never cut in two: who watches everything is
-//! told both changes of 3 at once. `compact(4)` lets go of 2 and 3. Who reads on from 4 has missed nothing; who is still at
-//! 3 is told that 4 is the first revision there is.
+//! told both changes of 3 at once. `compact(4)` lets go of 2 and 3: nobody begins there any more. Who watched already and is
+//! only about to read 3 does so all the same, for the newest of what was compacted is kept for them; who has fallen further
+//! behind is told that 4 is the first revision there is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +26,10 @@ use crate::watch::Filter;
 
 /// How many transactions one reading looks at before it lets go of the store again.
 const MAX_SCANNED: usize = 16_384;
+/// What is kept of compacted transactions, for watchers who are about to read them.
+const KEPT_BYTES: usize = 16 << 20;
+/// What an event costs beside its keys and values.
+const EVENT_OVERHEAD_BYTES: usize = 256;
 
 /// Where one reading stops; it always gets at least one transaction further.
 #[derive(Debug, Clone, Copy)]
@@ -42,11 +47,21 @@ pub struct Transaction {
     pub events: Box<[Event]>,
 }
 
-/// The transactions from `compacted` on, oldest first.
+impl Transaction {
+    fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.bytes() + EVENT_OVERHEAD_BYTES).sum()
+    }
+}
+
+/// The transactions from `oldest` on, oldest first.
 #[derive(Debug, Default)]
 pub struct History {
     transactions: VecDeque<Arc<Transaction>>,
     compacted: i64,
+    /// From here on nothing is missing; not after `compacted`.
+    oldest: i64,
+    /// What the transactions before `compacted` come to.
+    kept_bytes: usize,
 }
 
 /// What one reading of the history gave.
@@ -70,19 +85,43 @@ impl History {
         self.transactions.push_back(Arc::new(transaction));
     }
 
-    /// Lets go of everything before `at`. Returns what no longer counts as unread history:
-    /// the transactions up to and including `at`.
+    /// Lets go of everything before `at`, but for what watchers may be about to read. Returns what no longer counts as
+    /// unread history since the last time: the transactions up to and including `at`.
     pub(crate) fn compact(&mut self, at: i64) -> Vec<Arc<Transaction>> {
         assert!(at >= self.compacted, "compaction only goes forward");
+        let (from, gone, passed) = (self.position(self.compacted), self.position(at), self.position(at + 1));
+        let list = self.transactions.range(from..passed).cloned().collect();
+        self.kept_bytes += self.transactions.range(from..gone).map(|t| t.bytes()).sum::<usize>();
         self.compacted = at;
-        let passed = self.position(at + 1);
-        let gone = self.position(at);
-        let list = self.transactions.iter().take(passed).cloned().collect();
-        self.transactions.drain(..gone);
+        self.keep(KEPT_BYTES);
+        list
+    }
+
+    /// Nobody is about to read, and what was compacted is not whole: it was read from a checkpoint.
+    pub(crate) fn forget_compacted(&mut self) {
+        self.keep(0);
+        self.oldest = self.compacted;
+    }
+
+    fn keep(&mut self, bytes: usize) {
+        while self.kept_bytes > bytes
+            && let Some(gone) = self.transactions.pop_front()
+        {
+            self.kept_bytes -= gone.bytes();
+            self.oldest = gone.revision + 1;
+        }
         if self.transactions.capacity() > 4 * self.transactions.len() {
             self.transactions.shrink_to_fit();
         }
-        list
+    }
+
+    /// Whether a watch may begin at a revision.
+    pub fn admit(&self, revision: i64) -> Result<(), Error> {
+        self.check(revision, self.compacted)
+    }
+
+    fn check(&self, revision: i64, first: i64) -> Result<(), Error> {
+        if revision < first { Err(Error::Compacted { compact_revision: self.compacted }) } else { Ok(()) }
     }
 
     /// The index of the first transaction at or after `revision`.
@@ -105,11 +144,10 @@ impl History {
     }
 
     /// Reads on for one watcher, from `revision`: whole transactions, until a limit or the
-    /// end is reached, or enough was looked at for one go.
+    /// end is reached, or enough was looked at for one go. A compaction since the watch was admitted does not matter to
+    /// one who has nearly kept up.
     pub fn read(&self, revision: i64, filter: &Filter, limits: Limits) -> Result<Batch, Error> {
-        if revision < self.compacted {
-            return Err(Error::Compacted { compact_revision: self.compacted });
-        }
+        self.check(revision, self.oldest)?;
         let mut batch = Batch { next: revision, ..Batch::default() };
         let mut bytes = 0;
         for (scanned, transaction) in self.since(revision).enumerate() {

@@ -309,6 +309,7 @@ impl Store {
         store.changes = Changes::default();
         if compacted > 0 {
             store.compact(compacted)?;
+            store.history.forget_compacted();
         }
         Ok(store)
     }

@@ -1,7 +1,7 @@
 //! Range options, one table row each.
 
 use bytes::Bytes;
-use mvcc::{Bounds, DeleteRange, Filter, KeyRange, Limits, Op, OpResult, Order, Put, Range, Store, Target, Txn};
+use mvcc::{Bounds, DeleteRange, KeyRange, Op, OpResult, Order, Put, Range, Store, Target, Txn};
 
 /// Keys a=3, b=1, c=2 at revisions 2, 3, 4; then b again, at 5, as 9.
 fn store() -> Store {
@@ -64,26 +64,4 @@ fn a_watcher_is_told_of_the_version_before_the_transaction() {
         of_key.map(|event| event.prev.as_ref().map(|prev| prev.mod_revision)).collect()
     };
     assert_eq!((told("old", &store), told("new", &store)), (vec![Some(2), Some(2)], vec![None, None]));
-}
-
-/// What comes at once is bounded with the versions before: those are sent along.
-#[test]
-fn one_reading_of_the_history_is_bounded_in_bytes() {
-    let mut store = Store::default();
-    for size in [10, 10, 40, 0, 0, 100, 1] {
-        store.put(Put { key: "k".into(), value: vec![b'v'; size].into(), ..Put::default() }).expect("a plain put");
-    }
-    let filter = Filter { range: KeyRange::all(), no_put: false, no_delete: false };
-    let (mut next, mut batches) = (0, Vec::new());
-    loop {
-        let limits = Limits { events: 100, bytes: 50 };
-        let batch = store.history().read(next, &filter, limits).expect("nothing is compacted");
-        batches.push(batch.events.len());
-        next = batch.next;
-        if batch.done {
-            break;
-        }
-    }
-    // 11 and 22; 52; 42 and 2; 102; 103.
-    assert_eq!(batches, [2, 1, 2, 1, 1]);
 }

@@ -131,6 +131,9 @@ pub struct Settings {
     #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     #[serde(skip)]
     pub peer_client_cert_auth: bool,
+    /// Path to certificates that are no member's any more: revoked by their CA
+    #[arg(long, value_name = "FILE")]
+    pub peer_crl_file: Option<PathBuf>,
     #[arg(skip)]
     peer_transport_security: Option<FileTls>,
     /// Token that keeps clusters with the same URLs apart
@@ -152,6 +155,9 @@ pub struct Settings {
     #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     #[serde(skip)]
     pub client_cert_auth: bool,
+    /// Path to client certificates that the trusted CA has revoked
+    #[arg(long, value_name = "FILE")]
+    pub client_crl_file: Option<PathBuf>,
     #[arg(skip)]
     client_transport_security: Option<FileTls>,
     /// The lowest TLS version that clients and members may speak: TLS1.2 or TLS1.3

@@ -208,7 +208,10 @@ fn tls(tls: Option<&Tls>, policy: &Policy, alpn: &[&str]) -> Result<Option<Arc<S
     };
     let cert = ReloadingCert::load(&tls.cert, &tls.key)?;
     let clients = match &tls.ca {
-        Some(ca) if tls.client_cert_auth => ClientAuth::Required(ca),
+        Some(ca) if tls.client_cert_auth => match &tls.crl {
+            Some(crl) => ClientAuth::Unrevoked { ca, crl },
+            None => ClientAuth::Required(ca),
+        },
         _ => ClientAuth::None,
     };
     let server = daemon::tls::server_config_under(policy, cert, clients, alpn)?;

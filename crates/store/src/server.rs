@@ -45,6 +45,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 const MAX_FRAME_BYTES: u32 = 64 << 10;
 /// Ever made, whatever the port.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+/// Requests on a connection that a client has given up before they were looked at: a store that was held up for a moment
+/// finds all of them at once. A client that gives up more at once is let go.
+const MAX_GIVEN_UP: usize = 16_384;
 /// The code with which the transport refuses long messages.
 const OUT_OF_RANGE: &str = "11";
 /// How long requests under way may take once the server drains.
@@ -234,6 +237,8 @@ async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
+        .max_pending_accept_reset_streams(MAX_GIVEN_UP)
+        .max_local_error_reset_streams(MAX_GIVEN_UP)
         .keep_alive_interval(tuning.keepalive_interval)
         .keep_alive_timeout(tuning.keepalive_timeout);
     let serving = builder.serve_connection(TokioIo::new(io), service);

@@ -26,6 +26,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: usize = 16_384;
 const MAX_STREAMS: u32 = 250;
+/// Requests that a client has given up before they were looked at; one that gives up more at once loses its connection,
+/// with all its watches.
+const MAX_GIVEN_UP: usize = 4_096;
 const MAX_HEADERS: u32 = 1 << 20;
 /// After a failed accept (out of descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -105,6 +108,8 @@ async fn connection(stream: TlsStream<TcpStream>, chain: Arc<Chain>, watcher: hy
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADERS)
+        .max_pending_accept_reset_streams(MAX_GIVEN_UP)
+        .max_local_error_reset_streams(MAX_GIVEN_UP)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection.into_owned()).await {

@@ -254,7 +254,9 @@ impl World {
         let filter = mvcc::Filter { range, no_put, no_delete };
         let revision = self.store.revision();
         let limits = mvcc::Limits { events, bytes: usize::MAX };
-        let batch = match self.store.history().read(watcher.next, &filter, limits) {
+        let history = self.store.history();
+        // As if each delivery were to a new watch: being cancelled is to be frequent.
+        let batch = match history.admit(watcher.next).and_then(|()| history.read(watcher.next, &filter, limits)) {
             Ok(batch) => batch,
             Err(mvcc::Error::Compacted { compact_revision }) => {
                 watcher.canceled = true;

@@ -26,12 +26,16 @@ pub struct Tls {
     pub key: PathBuf,
     pub ca: Option<PathBuf>,
     pub client_cert_auth: bool,
+    /// Certificates that their authority has revoked.
+    pub crl: Option<PathBuf>,
 }
 
-type TlsFiles<'a> = (&'a Option<PathBuf>, &'a Option<PathBuf>, &'a Option<PathBuf>);
+type File<'a> = &'a Option<PathBuf>;
 
 /// `prefix` is what the flags of the peers' side begin with.
-fn checked(prefix: &str, (cert, key, ca): TlsFiles, client_cert_auth: bool) -> Result<Option<Tls>> {
+fn checked(prefix: &str, files: [File; 3], (crl_flag, crl): (&str, File), auth: bool) -> Result<Option<Tls>> {
+    let ([cert, key, ca], client_cert_auth) = (files, auth);
+    ensure!(ca.is_some() || crl.is_none(), "--{crl_flag} needs --{prefix}trusted-ca-file");
     let (cert, key) = match (cert, key) {
         (Some(cert), Some(key)) => (cert.clone(), key.clone()),
         (None, None) => {
@@ -44,17 +48,17 @@ fn checked(prefix: &str, (cert, key, ca): TlsFiles, client_cert_auth: bool) -> R
     let needs = format!("--{prefix}client-cert-auth needs --{prefix}trusted-ca-file");
     ensure!(ca.is_some() || !client_cert_auth, needs);
     // etcd takes a trusted CA as a wish to verify.
-    Ok(Some(Tls { cert, key, client_cert_auth: client_cert_auth || ca.is_some(), ca: ca.clone() }))
+    Ok(Some(Tls { cert, key, client_cert_auth: client_cert_auth || ca.is_some(), ca: ca.clone(), crl: crl.clone() }))
 }
 
 pub fn of_clients(settings: &Settings) -> Result<Option<Tls>> {
-    let files = (&settings.cert_file, &settings.key_file, &settings.trusted_ca_file);
-    checked("", files, settings.client_cert_auth)
+    let files = [&settings.cert_file, &settings.key_file, &settings.trusted_ca_file];
+    checked("", files, ("client-crl-file", &settings.client_crl_file), settings.client_cert_auth)
 }
 
 pub fn of_peers(settings: &Settings) -> Result<Option<Tls>> {
-    let files = (&settings.peer_cert_file, &settings.peer_key_file, &settings.peer_trusted_ca_file);
-    let tls = checked("peer-", files, settings.peer_client_cert_auth)?;
+    let files = [&settings.peer_cert_file, &settings.peer_key_file, &settings.peer_trusted_ca_file];
+    let tls = checked("peer-", files, ("peer-crl-file", &settings.peer_crl_file), settings.peer_client_cert_auth)?;
     let trusts = tls.as_ref().is_none_or(|tls| tls.ca.is_some());
     ensure!(trusts, "--peer-cert-file needs --peer-trusted-ca-file: members verify each other");
     let named = settings.peer_cert_allowed_cn.is_none() || tls.is_some();

@@ -212,8 +212,11 @@ impl Task {
         // Registered before the revision is looked at: what happens in between marks the
         // watch, and reading begins at its place in any case.
         self.context.shared.hub.register(filter.range.clone(), &self.stream, id);
-        let revision = self.context.shared.state.read().kv.revision();
-        let next = if r.start_revision == 0 { revision + 1 } else { r.start_revision };
+        let (revision, next, admitted) = {
+            let kv = &self.context.shared.state.read().kv;
+            let next = if r.start_revision == 0 { kv.revision() + 1 } else { r.start_revision };
+            (kv.revision(), next, kv.history().admit(next))
+        };
         let place = Place {
             filter,
             prev_kv: r.prev_kv,
@@ -226,6 +229,9 @@ impl Task {
         self.watches.insert(id, place);
         let created = pb::WatchResponse { created: true, ..self.response(id, revision) };
         self.send(created).await;
+        if let Err(mvcc::Error::Compacted { compact_revision }) = admitted {
+            return self.compacted(id, compact_revision).await;
+        }
         if next <= revision {
             self.stream.mark(id, next);
         }

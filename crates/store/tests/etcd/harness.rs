@@ -9,9 +9,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    date_time_ymd,
 };
 
 /// Nothing here takes near as long, even on a busy machine.
@@ -47,12 +50,12 @@ pub fn free_port() -> u16 {
     panic!("loopback has no free port");
 }
 
-/// A CA, one certificate that serves both as the server's and as a nameless client's, and
-/// one of a client named ann.
+/// A CA, one certificate that serves both as the server's and as a nameless client's, one of a client named ann, and a list
+/// in which ann's is revoked.
 pub fn write_certificates(dir: &Path) {
     let mut ca = CertificateParams::new(Vec::new()).expect("no names");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_key = KeyPair::generate().expect("randomness");
     let ca_cert = ca.self_signed(&ca_key).expect("a valid CA");
     let issuer = Issuer::new(ca, ca_key);
@@ -60,11 +63,32 @@ pub fn write_certificates(dir: &Path) {
 
     write_certificate(dir, "tls", None, &issuer);
     write_certificate(dir, "ann", Some("ann"), &issuer);
+    let ann = RevokedCertParams {
+        serial_number: SerialNumber::from(serial("ann")),
+        revocation_time: date_time_ymd(2026, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2026, 1, 1),
+        next_update: date_time_ymd(2026, 2, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: vec![ann],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let list = list.signed_by(&issuer).and_then(|list| list.pem()).expect("a valid list");
+    std::fs::write(dir.join("revoked.crl"), list).expect("writable");
+}
+
+fn serial(file: &str) -> u64 {
+    file.bytes().fold(1, |serial, byte| serial << 8 | u64::from(byte))
 }
 
 fn write_certificate(dir: &Path, file: &str, common_name: Option<&str>, issuer: &Issuer<'_, KeyPair>) {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let mut leaf = CertificateParams::new(names).expect("valid names");
+    leaf.serial_number = Some(SerialNumber::from(serial(file)));
     leaf.distinguished_name = DistinguishedName::new();
     if let Some(name) = common_name {
         leaf.distinguished_name.push(DnType::CommonName, name);
@@ -191,6 +215,11 @@ impl Server {
         self.child.as_ref().expect("running").id()
     }
 
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid"));
+        nix::sys::signal::kill(pid, signal).expect("it runs");
+    }
+
     pub fn kill(&mut self) {
         self.child().kill().expect("SIGKILL");
         self.child().wait().expect("killed");
@@ -199,9 +228,7 @@ impl Server {
 
     /// As an init system would; the exit must be clean.
     pub fn terminate(&mut self) {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.expect("kill exists").success());
+        self.signal(Signal::SIGTERM);
         assert!(self.child().wait().expect("ends").success());
         self.child = None;
     }

@@ -6,6 +6,7 @@ mod auth_cluster;
 mod auth_etcdctl;
 mod cluster;
 mod concurrency;
+mod connections;
 mod crash;
 mod damage;
 mod etcdctl;

@@ -59,6 +59,21 @@ fn versions_and_suites_are_those_that_are_allowed() {
     assert_eq!(agreed(&one, &[&TLS12]), Some(CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256));
 }
 
+/// Their authority is the same.
+#[tokio::test]
+async fn who_is_revoked_is_not_served() {
+    let mut server = Server::new(&[]);
+    let list = server.path("revoked.crl").display().to_string();
+    server.add_flags(&["--client-crl-file", &list]);
+    server.restart();
+    let is_served = async |file: &str| {
+        let mut client = server.client_with(&server.path("ca.crt"), Some(server.identity_of(file))).await;
+        client.get("k", None).await.is_ok()
+    };
+    assert!(is_served("tls").await);
+    assert!(!is_served("ann").await);
+}
+
 /// All the certificates are the same authority's.
 #[test]
 fn a_member_has_the_name_that_members_have() {

@@ -16,6 +16,7 @@ pub struct Watcher {
     /// Watches that were cancelled, because what they asked for was compacted.
     ended: Vec<Watch>,
     moved: bool,
+    arrives: bool,
     plant: Option<Plant>,
 }
 
@@ -37,13 +38,21 @@ impl Watcher {
     /// `from` may be a revision that does not exist yet.
     pub fn new(number: u32, member: u64, from: i64, plant: Option<Plant>) -> Watcher {
         let next = if plant == Some(Plant::IgnoreStartRevision) { 2 } else { from };
-        Watcher { member, next, watch: begun(number, 0, from, 1), ended: Vec::new(), moved: false, plant }
+        Watcher {
+            member,
+            next,
+            watch: begun(number, 0, from, 1),
+            ended: Vec::new(),
+            moved: false,
+            arrives: true,
+            plant,
+        }
     }
 
     /// Taken up again elsewhere, from where it was.
     pub fn move_to(&mut self, member: u64) {
         self.member = member;
-        self.moved = true;
+        (self.moved, self.arrives) = (true, true);
     }
 
     fn planted(&mut self) {
@@ -64,7 +73,10 @@ impl Watcher {
         self.planted();
         let filter = Filter { range: everything().keys, no_put: false, no_delete: false };
         loop {
-            let batch = match state.kv.history().read(self.next, &filter, LIMITS) {
+            let history = state.kv.history();
+            // To a member that it was not at before, it is a new watch.
+            let admitted = if std::mem::take(&mut self.arrives) { history.admit(self.next) } else { Ok(()) };
+            let batch = match admitted.and_then(|()| history.read(self.next, &filter, LIMITS)) {
                 Ok(batch) => batch,
                 Err(mvcc::Error::Compacted { compact_revision }) => {
                     self.start_again(now, compact_revision, revision);
