@@ -42,7 +42,7 @@ const MAX_QUOTA_BYTES: u64 = 64 << 30;
 
 /// An embedded Raft key-value store that speaks etcd v3
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-store", version = daemon::VERSION)]
+#[command(name = "kube-store", version = daemon::VERSION, args_override_self = true)]
 pub struct Flags {
     /// Configuration file in YAML with etcd's keys; as with etcd, other settings' flags are ignored beside it
     #[arg(long, value_name = "FILE")]

@@ -28,6 +28,7 @@ pub mod config;
 mod convert;
 mod corrupt_check;
 mod data_dir;
+mod disk_watch;
 mod error;
 mod force_new;
 mod gate;

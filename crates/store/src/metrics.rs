@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -46,6 +47,8 @@ impl Durations {
 #[derive(Debug, Default)]
 pub struct Gauges {
     pub syncs: Durations,
+    /// The sync of the log that is under way.
+    pub syncing: Mutex<Option<Instant>>,
     pub checkpoints: Durations,
     pub calls: Calls,
     pub peers: PeerTraffic,
@@ -113,7 +116,16 @@ impl Operations {
     }
 }
 
+/// A sync that takes longer is one by a disk that hangs, until it ends.
+const DISK_HUNG: Duration = Duration::from_secs(2);
+
 impl Gauges {
+    /// For how long, if the disk hangs.
+    pub fn disk_hung(&self) -> Option<Duration> {
+        let since = *self.syncing.lock();
+        since.map(|since| since.elapsed()).filter(|took| *took >= DISK_HUNG)
+    }
+
     /// What an entry of the log did.
     pub fn count_outcome(&self, outcome: &Outcome) {
         let counter = match outcome {

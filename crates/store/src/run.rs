@@ -24,7 +24,7 @@ use crate::raft_node::{self, Handle, Outbound as _, RaftThread};
 use crate::server::{self, Listener, PEER_CONNECTIONS, Tuning};
 use crate::service::{self, Context};
 use crate::shared::Shared;
-use crate::{compactor, corrupt_check, data_dir, leader_watch, lessor, side};
+use crate::{compactor, corrupt_check, data_dir, disk_watch, leader_watch, lessor, side};
 
 /// Between two tries to find the cluster's quorum.
 const PUBLISH_RETRY: Duration = Duration::from_millis(200);
@@ -50,7 +50,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let hello = Hello { cluster_id: shared.cluster_id, from: shared.member_id };
     let raft_thread = RaftThread::start()?;
     let peer_runtime = raft_thread.runtime.clone();
+    let gauges = shared.gauges.clone();
+    let mut watching = JoinSet::new();
+    watching.spawn(async move { match disk_watch::run(&gauges).await {} });
     let peers = Peers::new(hello, connector, inputs.0.clone(), peer_runtime.clone(), shared.gauges.clone());
+    say_if_known_elsewhere(&config, &shared);
     let known = shared.state.read().member_list();
     peers.add_members(if known.is_empty() { &opened.peers } else { &known });
     let failed = CancellationToken::new();
@@ -90,6 +94,26 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     anyhow::ensure!(!context.shared.status.failed(), "the node failed, see the log");
     // One that was removed has said so, and is done: whoever starts daemons again when they fail has nothing to do.
     Ok(())
+}
+
+/// The others would look for this member where it does not listen.
+fn say_if_known_elsewhere(config: &Config, shared: &Shared) {
+    let state = shared.state.read();
+    let Some(member) = state.members.get(&shared.member_id) else { return };
+    let sorted = |urls: &[String]| {
+        let mut urls = urls.to_vec();
+        urls.sort();
+        urls
+    };
+    let (known, advertised) = (sorted(&member.peer_ur_ls), sorted(&config.advertise_peer_urls));
+    if known != advertised {
+        let (known, advertised) = (known.join(","), advertised.join(","));
+        tracing::warn!(
+            known,
+            advertised,
+            "the cluster knows this member by other peer URLs than it advertises: `etcdctl member update` changes them"
+        );
+    }
 }
 
 /// The cluster to join; none if one is to be founded.

@@ -100,6 +100,11 @@ impl Status {
         self.failed.store(true, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
+    pub fn set_leader(&self, id: u64) {
+        self.leader.store(id, Ordering::Relaxed);
+    }
+
     pub fn set_readable(&self, readable: bool) {
         self.unreadable.store(!readable, Ordering::Relaxed);
     }

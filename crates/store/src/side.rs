@@ -70,6 +70,10 @@ fn unhealthy(shared: &Shared, query: &str) -> Option<&'static str> {
     if !shared.status.is_readable() && !serializable {
         return Some("QGET ERROR:etcdserver: request timed out");
     }
+    // Reads wait for no disk; writes would.
+    if shared.gauges.disk_hung().is_some() && !serializable {
+        return Some("DISK HANGS");
+    }
     let state = shared.state.read();
     let alarms = [(AlarmType::Nospace, "ALARM NOSPACE"), (AlarmType::Corrupt, "ALARM CORRUPT")];
     let excluded = |alarm: AlarmType| asks(query, ("exclude", alarm.as_str_name()));
@@ -78,6 +82,8 @@ fn unhealthy(shared: &Shared, query: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::gate::Gate;
     use crate::state::State;
@@ -85,7 +91,7 @@ mod tests {
 
     #[test]
     fn health_leaves_out_what_it_is_asked_to() {
-        let tokens = token::Config::parse("simple", std::time::Duration::from_secs(1)).expect("etcd's default");
+        let tokens = token::Config::parse("simple", Duration::from_secs(1)).expect("etcd's default");
         let shared = Shared::new(1, State::default(), Gate::new(tokens, 4));
         shared.state.write().alarms.insert((1, AlarmType::Nospace.into()));
         let check = |query: &str, expected: Option<&str>| assert_eq!(unhealthy(&shared, query), expected, "{query}");
@@ -97,5 +103,22 @@ mod tests {
         check("serializable=true&exclude=CORRUPT&exclude=NOSPACE", None);
         shared.status.set_readable(false);
         check("serializable=true&exclude=NOSPACE", None);
+    }
+
+    #[test]
+    fn a_disk_that_hangs_is_no_good_health() {
+        let tokens = token::Config::parse("simple", Duration::from_secs(1)).expect("etcd's default");
+        let mut state = State::default();
+        state.conf.voters = vec![1];
+        let shared = Shared::new(1, state, Gate::new(tokens, 4));
+        shared.status.set_leader(1);
+        let health = |since: Option<Duration>| {
+            *shared.gauges.syncing.lock() = since.map(|ago| Instant::now() - ago);
+            unhealthy(&shared, "")
+        };
+        assert_eq!(health(None), None);
+        assert_eq!(health(Some(Duration::from_millis(100))), None);
+        assert_eq!(health(Some(Duration::from_secs(3))), Some("DISK HANGS"));
+        assert_eq!(unhealthy(&shared, "serializable=true"), None);
     }
 }

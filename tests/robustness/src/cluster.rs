@@ -232,6 +232,7 @@ impl<'a> Cluster<'a> {
             // Not there unless a fault was broken off.
             let _ = self.slow_link(n, None);
             let _ = member.disk.free();
+            let _ = member.disk.thaw();
             member.disk.throttle(&member.cgroup, 0)?;
             if member.runs() { member.go_on()? } else { self.launch(n)? }
         }

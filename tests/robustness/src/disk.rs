@@ -64,6 +64,16 @@ impl Disk {
         statvfs(&self.point).map_or(0, |s| s.blocks_available() * s.fragment_size())
     }
 
+    /// Whoever writes waits, and cannot even be killed, until it thaws.
+    pub fn freeze(&self) -> Result<()> {
+        run("fsfreeze", &["--freeze", &self.point.display().to_string()]).map(drop)
+    }
+
+    /// An error if it is not frozen.
+    pub fn thaw(&self) -> Result<()> {
+        run("fsfreeze", &["--unfreeze", &self.point.display().to_string()]).map(drop)
+    }
+
     /// Lets a cgroup's processes make so many writes a second; 0 is any number.
     pub fn throttle(&self, cgroup: &Path, writes_per_second: u32) -> Result<()> {
         let rule = format!("{} {writes_per_second}", self.device);
@@ -73,6 +83,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        let _ = self.thaw();
         let _ = nix::mount::umount2(&self.point, nix::mount::MntFlags::MNT_DETACH);
         let _ = fs::remove_file(&self.image);
         let _ = fs::remove_dir(&self.point);

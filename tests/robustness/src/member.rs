@@ -194,6 +194,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        let _ = self.disk.thaw();
         let _ = self.kill();
     }
 }

@@ -10,6 +10,7 @@ use prost::Message as _;
 use raft::prelude::Message;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -29,6 +30,8 @@ const MAX_QUEUED: usize = 4_096;
 const MAX_UNSENT: usize = 4;
 pub const MAX_BATCH_BYTES: usize = 4 << 20;
 const RETRY: Duration = Duration::from_millis(100);
+/// Between two questions to a peer that need no answer: clocks are compared with each.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// The same failure is said again after so many tries.
 const SAY_EVERY: u32 = 100;
 
@@ -123,6 +126,7 @@ impl Runner {
         let mut call = Box::pin(async move { client.messages(ReceiverStream::new(receiver)).await });
         let mut asked = Box::pin(is_there(self.client.clone()));
         let mut answered = false;
+        let mut again = tokio::time::interval_at(Instant::now() + ASK_AGAIN, ASK_AGAIN);
         let mut left = VecDeque::new();
         loop {
             // More than one batch's worth may come at once.
@@ -136,6 +140,11 @@ impl Runner {
                     if there {
                         self.up();
                     }
+                    continue;
+                }
+                _ = again.tick(), if answered => {
+                    asked = Box::pin(is_there(self.client.clone()));
+                    answered = false;
                     continue;
                 }
                 messages = queued.recv(), if left.is_empty() => match messages {

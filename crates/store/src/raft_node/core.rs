@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use raft::prelude::{Entry, HardState, Message, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus};
 use raftlog::Mark;
 use tokio::sync::oneshot;
 
+use super::disk::Disk;
 use super::effects::{Effects, Job, Write};
 use super::handle::Proposal;
 use super::log_view::{Kept, Lacked, LogView};
@@ -154,6 +155,7 @@ pub struct Core {
     pub(super) deferred: Vec<Entry>,
     /// Changes of members in the log that may not be durable yet.
     pub(super) changes: Vec<u64>,
+    pub(super) disk: Disk,
     checkpointing: bool,
     /// A checkpoint that waits for a write: it must not be ahead of the log.
     waiting_job: Option<(u64, Job)>,
@@ -228,6 +230,7 @@ impl Core {
             unapplied: None,
             deferred: Vec::new(),
             changes: Vec::new(),
+            disk: Disk::default(),
             checkpointing: false,
             waiting_job: None,
             checkpoint_waiters: Vec::new(),
@@ -269,6 +272,7 @@ impl Core {
             self.node.tick();
         }
         self.note_heard(false);
+        self.hand_over_if_hung();
         self.node.mut_store().age();
         let lost = self.ticks.saturating_sub(READ_RETRY_TICKS);
         // Whoever asked has given up; the entry may have been lost on its way to the leader, and then nobody hears of it.
@@ -351,10 +355,10 @@ impl Core {
                 self.checkpoint_waiters.push(done);
                 self.checkpoint_if_due(true);
             }
-            Input::Messages(messages) => messages.into_iter().for_each(|message| self.step(message)),
+            Input::Messages(messages) => messages.into_iter().try_for_each(|message| self.step(message))?,
             // One checkpoint after the other.
             Input::Snapshot(message, state) if self.checkpointing => self.waiting_snapshot = Some((message, state)),
-            Input::Snapshot(message, state) => self.take_snapshot(message, state),
+            Input::Snapshot(message, state) => self.take_snapshot(message, state)?,
             Input::Unreachable(id) => self.node.report_unreachable(id),
             Input::SnapshotSent { to, arrived } => {
                 let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
@@ -366,7 +370,7 @@ impl Core {
             }
             Input::Progress(id, answer) => drop(answer.send(self.progress(id))),
             Input::Persisted { number } => self.note_persisted(number),
-            Input::Checkpointed(mark) => self.note_checkpointed(mark),
+            Input::Checkpointed(mark) => self.note_checkpointed(mark)?,
             Input::Failed(error) => return Err(error),
             Input::Stop => self.stop(),
         }
@@ -374,18 +378,20 @@ impl Core {
     }
 
     /// Raft ignores what it has no use for: a message of a removed member, of an old term, for somebody else.
-    fn step(&mut self, mut message: Message) {
+    fn step(&mut self, mut message: Message) -> Result<()> {
+        self.check_promised(&message)?;
         // Raft cannot campaign between a snapshot and its being applied: it looks for the entries before.
         let campaigns = message.msg_type() == MessageType::MsgTimeoutNow && self.unapplied.is_some();
         // What is behind a snapshot is asked for once it is in place; until then it would only lie about.
         let early = message.msg_type() == MessageType::MsgAppend
             && (self.installing.is_some() || self.waiting_snapshot.is_some());
         if message.to != self.config.member_id || campaigns || early || self.is_too_new_for(&message) {
-            return;
+            return Ok(());
         }
         if message.msg_type() == MessageType::MsgPropose && message.term != 0 {
-            if message.term != self.node.raft.term || self.node.raft.state != raft::StateRole::Leader {
-                return;
+            let leads = message.term == self.node.raft.term && self.node.raft.state == raft::StateRole::Leader;
+            if !leads || self.disk.is_full() {
+                return Ok(());
             }
             // As Raft has it.
             message.term = 0;
@@ -396,6 +402,20 @@ impl Core {
         if let Err(error) = self.node.step(message) {
             tracing::trace!(%error, "a peer's message was of no use");
         }
+        Ok(())
+    }
+
+    /// A leader says in its heartbeats only what this member has acknowledged. A log without it has lost what others rely on.
+    fn check_promised(&self, message: &Message) -> Result<()> {
+        let raft = &self.node.raft;
+        let of_leader = message.msg_type() == MessageType::MsgHeartbeat && message.term >= raft.term;
+        let (has, promised) = (raft.raft_log.last_index(), message.commit);
+        ensure!(
+            message.to != self.config.member_id || !of_leader || promised <= has,
+            "the log is damaged: it ends at entry {has}, and this member has acknowledged entry {promised}: remove the \
+             member and add it again"
+        );
+        Ok(())
     }
 
     /// A member that has just started has forgotten whom it took for the leader, who may count on that still.
@@ -413,13 +433,14 @@ impl Core {
     }
 
     /// Two leaders, one after the other, may both have sent one. Raft decides which it wants.
-    fn take_snapshot(&mut self, message: Message, state: Box<State>) {
-        self.step(message);
+    fn take_snapshot(&mut self, message: Message, state: Box<State>) -> Result<()> {
+        self.step(message)?;
         let mark = Mark::from(state.applied);
         let wanted = self.node.snap().and_then(|snapshot| snapshot.metadata.as_ref());
         if wanted.is_some_and(|wanted| (wanted.index, wanted.term) == (mark.index, mark.term)) {
             self.arrived_snapshot = Some((mark, state));
         }
+        Ok(())
     }
 
     fn progress(&self, id: u64) -> Option<Progress> {
@@ -432,16 +453,8 @@ impl Core {
     /// A leader hands over before it goes, so that nobody has to wait for an election.
     fn stop(&mut self) {
         self.stopping = Some(self.ticks);
-        if self.node.raft.state != raft::StateRole::Leader {
-            return;
-        }
-        let me = self.config.member_id;
-        let voters = self.node.raft.prs().conf().voters().clone();
-        let others = self.node.raft.prs().iter().filter(|(id, _)| **id != me && voters.contains(**id));
-        let best = others.filter(|(_, peer)| peer.recent_active).max_by_key(|(_, peer)| peer.matched);
-        if let Some(to) = best.map(|(id, _)| *id) {
-            self.shared.lessor.hand_over();
-            self.node.transfer_leader(to);
+        if self.node.raft.state == raft::StateRole::Leader {
+            self.hand_over();
         }
     }
 
@@ -451,6 +464,7 @@ impl Core {
 
     fn note_persisted(&mut self, number: u64) {
         self.persisted = number;
+        self.disk.wrote(number, self.ticks);
         let known = if self.persisted == self.written { self.newest } else { number };
         self.node.on_persist_ready(known);
         if let Some((_, index)) = self.unapplied.take_if(|(of, _)| *of <= number) {
@@ -460,7 +474,7 @@ impl Core {
         self.release_job();
     }
 
-    fn note_checkpointed(&mut self, mark: Mark) {
+    fn note_checkpointed(&mut self, mark: Mark) -> Result<()> {
         self.checkpointing = false;
         for waiter in self.checkpoint_waiters.drain(..) {
             let _ = waiter.send(());
@@ -469,8 +483,9 @@ impl Core {
             Some(install) => self.installed(install),
             None => self.effects.writes.push(Write::Cut(mark)),
         }
-        if let Some((message, state)) = self.waiting_snapshot.take() {
-            self.take_snapshot(message, state);
+        match self.waiting_snapshot.take() {
+            Some((message, state)) => self.take_snapshot(message, state),
+            None => Ok(()),
         }
     }
 

@@ -80,7 +80,9 @@ impl LogWriter {
 
     fn append(&mut self, records: &[Record]) -> Result<(), raftlog::Error> {
         let start = Instant::now();
+        *self.gauges.syncing.lock() = Some(start);
         self.wal.append(records)?;
+        *self.gauges.syncing.lock() = None;
         let took = start.elapsed();
         self.gauges.syncs.observe(took);
         self.gauges.set_log_bytes(self.wal.appended_bytes());

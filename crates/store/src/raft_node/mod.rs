@@ -28,6 +28,7 @@
 mod apply;
 mod checkpointer;
 mod core;
+mod disk;
 mod effects;
 mod handle;
 mod log_view;

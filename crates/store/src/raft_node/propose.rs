@@ -48,8 +48,12 @@ impl Core {
         if self.arrived.is_empty() {
             return;
         }
-        if self.is_stopping() || self.node.raft.leader_id == raft::INVALID_ID {
-            let refusal = if self.is_stopping() { Refusal::Stopped } else { Refusal::NoLeader };
+        let refused = [
+            (self.is_stopping(), Refusal::Stopped),
+            (self.node.raft.leader_id == raft::INVALID_ID, Refusal::NoLeader),
+            (self.disk.is_full(), Refusal::TooManyRequests),
+        ];
+        if let Some((_, refusal)) = refused.into_iter().find(|(holds, _)| *holds) {
             for proposal in self.arrived.drain(..) {
                 let _ = proposal.answer.send(Err(refusal));
             }

@@ -149,8 +149,16 @@ impl Core {
     fn write(&mut self, write: Write) {
         match &mut self.installing {
             Some(install) => install.after.push(write),
-            None => self.effects.writes.push(write),
+            None => self.give(write),
         }
+    }
+
+    fn give(&mut self, write: Write) {
+        if let Write::Append { number, entries, .. } = &write {
+            let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+            self.disk.given(*number, bytes, self.ticks);
+        }
+        self.effects.writes.push(write);
     }
 
     /// Of a leader's own: one that changes as many keys as there are.
@@ -240,8 +248,8 @@ impl Core {
         let Install { mark, number, entries, hard_state, after } = install;
         self.begun_anew = number;
         self.effects.writes.push(Write::Jump(mark));
-        self.effects.writes.push(Write::Append { number, entries, hard_state });
-        self.effects.writes.extend(after);
+        self.give(Write::Append { number, entries, hard_state });
+        after.into_iter().for_each(|write| self.give(write));
     }
 
     fn role_changed(&mut self, role: StateRole, leader: u64) {

@@ -288,3 +288,32 @@ fn a_forwarded_command_is_for_the_leader_of_its_term() {
         assert_eq!(leader.node.raft.raft_log.last_index() > last, taken, "of term {term}");
     }
 }
+
+/// It would commit with the others, who wait for nobody, and keep all of it in memory.
+#[test]
+fn a_leader_whose_disk_hangs_lets_another_lead() {
+    let mut core = elected();
+    hear(&mut core, MessageType::MsgAppendResponse, 1, 1);
+    let (command, _answered) = proposal(Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }));
+    core.take(Input::Propose(command)).expect("taken");
+    core.drive().expect("proposed");
+    hear(&mut core, MessageType::MsgAppendResponse, 1, 2);
+    // With the twentieth Raft has just forgotten whom it has heard.
+    for tick in 0..=20 {
+        assert_eq!(said(&core, MessageType::MsgTimeoutNow), 0, "after {tick} ticks");
+        core.tick();
+        hear(&mut core, MessageType::MsgHeartbeatResponse, 1, 0);
+    }
+    assert_eq!(said(&core, MessageType::MsgTimeoutNow), 1);
+}
+
+/// The end of its log is gone. What the others count on it for is gone with it.
+#[test]
+fn a_member_without_what_it_has_acknowledged_ends() {
+    let mut core = member(vec![1, 2, 3], 1_000);
+    committed(&mut core, &[EntryType::EntryNormal]);
+    let mut message = Message { from: 2, to: 1, term: 1, commit: 2, ..Message::default() };
+    message.set_msg_type(MessageType::MsgHeartbeat);
+    let refused = core.take(Input::Messages(vec![message])).expect_err("it cannot have that");
+    assert!(refused.to_string().contains("ends at entry 1, and this member has acknowledged entry 2"), "{refused}");
+}

@@ -1,5 +1,6 @@
 //! Cases after the bugs that etcd's own history tells of, each on a cluster of its own.
 
+mod disks;
 mod leases;
 mod membership;
 mod reads;
@@ -43,6 +44,7 @@ pub const ALL: &[Case] = &[
     Case { name: "stale-read-after-a-pause", members: 3, run: reads::stale_after_a_pause },
     Case { name: "lease-after-a-pause", members: 3, run: leases::renewed_elsewhere },
     Case { name: "lease-of-a-deposed-leader", members: 3, run: leases::deposed_leader },
+    Case { name: "leader-with-a-hung-disk", members: 3, run: disks::hung_leader },
     Case { name: "member-lags-by-megabytes", members: 3, run: sizes::lags_by_bytes },
     Case { name: "wiped-member", members: 3, run: membership::wiped },
 ];
