@@ -14,16 +14,13 @@ pub async fn run(gauges: &Gauges) -> Infallible {
     let mut said: Option<Instant> = None;
     loop {
         sleep(LOOK).await;
-        let Some(hung) = gauges.disk_hung() else {
+        let Some((what, hung)) = gauges.disk_hung() else {
             said = None;
             continue;
         };
         if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
             let took_ms = hung.as_millis();
-            tracing::warn!(
-                took_ms,
-                "the disk hangs: a sync of the log has not ended, and nothing is written until it has"
-            );
+            tracing::warn!(what, took_ms, "the disk hangs: it has not written what it was given");
             said = Some(Instant::now());
         }
     }

@@ -47,8 +47,9 @@ impl Durations {
 #[derive(Debug, Default)]
 pub struct Gauges {
     pub syncs: Durations,
-    /// The sync of the log that is under way.
-    pub syncing: Mutex<Option<Instant>>,
+    /// What is under way on the disk of the log, and on that of the checkpoint.
+    pub log_disk: UnderWay,
+    pub checkpoint_disk: UnderWay,
     pub checkpoints: Durations,
     pub calls: Calls,
     pub peers: PeerTraffic,
@@ -116,14 +117,30 @@ impl Operations {
     }
 }
 
-/// A sync that takes longer is one by a disk that hangs, until it ends.
-const DISK_HUNG: Duration = Duration::from_secs(2);
+/// Something that a disk is given to do, and how long it may take.
+#[derive(Debug, Default)]
+pub struct UnderWay(Mutex<Option<(Instant, Duration)>>);
+
+impl UnderWay {
+    pub fn during<T>(&self, may_take: Duration, work: impl FnOnce() -> T) -> T {
+        *self.0.lock() = Some((Instant::now(), may_take));
+        let done = work();
+        *self.0.lock() = None;
+        done
+    }
+
+    /// For how long it has been under way, if that is too long.
+    fn overdue(&self) -> Option<Duration> {
+        let (since, may_take) = (*self.0.lock())?;
+        Some(since.elapsed()).filter(|took| *took >= may_take)
+    }
+}
 
 impl Gauges {
-    /// For how long, if the disk hangs.
-    pub fn disk_hung(&self) -> Option<Duration> {
-        let since = *self.syncing.lock();
-        since.map(|since| since.elapsed()).filter(|took| *took >= DISK_HUNG)
+    /// What it does not write and for how long, if the disk hangs.
+    pub fn disk_hung(&self) -> Option<(&'static str, Duration)> {
+        let disks = [("log", &self.log_disk), ("checkpoint", &self.checkpoint_disk)];
+        disks.into_iter().find_map(|(what, disk)| Some((what, disk.overdue()?)))
     }
 
     /// What an entry of the log did.

@@ -64,6 +64,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
             snapshot_count: config.snapshot_count,
             election_ticks: config.election_ticks,
             tick_ms: u64::try_from(config.tick.as_millis()).unwrap_or(u64::MAX),
+            max_unsaved_bytes: raft_node::MAX_UNSAVED_BYTES,
             kept: raft_node::Kept::of(config.catchup_entries),
         },
         tick: config.tick,

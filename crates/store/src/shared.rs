@@ -71,6 +71,8 @@ pub struct Status {
     leader_changes: AtomicU64,
     voter: AtomicBool,
     failed: AtomicBool,
+    /// Nothing is taken into the log until a checkpoint is done.
+    held: AtomicBool,
     /// Whether the last one who asked for its health could not have read.
     unreadable: AtomicBool,
 }
@@ -98,6 +100,15 @@ impl Status {
 
     pub fn set_failed(&self) {
         self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is new.
+    pub fn set_held(&self, held: bool) -> bool {
+        self.held.swap(held, Ordering::Relaxed) != held
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]

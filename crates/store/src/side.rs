@@ -71,8 +71,11 @@ fn unhealthy(shared: &Shared, query: &str) -> Option<&'static str> {
         return Some("QGET ERROR:etcdserver: request timed out");
     }
     // Reads wait for no disk; writes would.
-    if shared.gauges.disk_hung().is_some() && !serializable {
+    if !serializable && shared.gauges.disk_hung().is_some() {
         return Some("DISK HANGS");
+    }
+    if !serializable && shared.status.is_held() {
+        return Some("DISK TOO SLOW");
     }
     let state = shared.state.read();
     let alarms = [(AlarmType::Nospace, "ALARM NOSPACE"), (AlarmType::Corrupt, "ALARM CORRUPT")];
@@ -82,7 +85,7 @@ fn unhealthy(shared: &Shared, query: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::gate::Gate;
@@ -112,13 +115,16 @@ mod tests {
         state.conf.voters = vec![1];
         let shared = Shared::new(1, state, Gate::new(tokens, 4));
         shared.status.set_leader(1);
-        let health = |since: Option<Duration>| {
-            *shared.gauges.syncing.lock() = since.map(|ago| Instant::now() - ago);
-            unhealthy(&shared, "")
-        };
-        assert_eq!(health(None), None);
-        assert_eq!(health(Some(Duration::from_millis(100))), None);
-        assert_eq!(health(Some(Duration::from_secs(3))), Some("DISK HANGS"));
-        assert_eq!(unhealthy(&shared, "serializable=true"), None);
+        assert_eq!(unhealthy(&shared, ""), None);
+        for disk in [&shared.gauges.log_disk, &shared.gauges.checkpoint_disk] {
+            disk.during(Duration::from_secs(100), || assert_eq!(unhealthy(&shared, ""), None));
+            disk.during(Duration::ZERO, || {
+                assert_eq!(unhealthy(&shared, ""), Some("DISK HANGS"));
+                assert_eq!(unhealthy(&shared, "serializable=true"), None);
+            });
+            assert_eq!(unhealthy(&shared, ""), None);
+        }
+        shared.status.set_held(true);
+        assert_eq!(unhealthy(&shared, ""), Some("DISK TOO SLOW"));
     }
 }

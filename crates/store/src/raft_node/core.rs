@@ -42,7 +42,7 @@ const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 /// a start long, and a compaction is to give its space back.
 const CHANGES_PER_ENTRY: u64 = 8;
 /// And after so many bytes: until then they are kept, whatever became of them.
-const MAX_UNSAVED_BYTES: usize = 256 << 20;
+pub const MAX_UNSAVED_BYTES: usize = 256 << 20;
 
 pub enum Input {
     Propose(Proposal),
@@ -96,6 +96,9 @@ pub struct Config {
     pub snapshot_count: u64,
     pub election_ticks: usize,
     pub tick_ms: u64,
+    /// A checkpoint is due after so many changed bytes, and while one is written twice as many may wait for the next: then
+    /// the disk does not keep up, and nothing more is taken.
+    pub max_unsaved_bytes: usize,
     /// Applied entries kept in memory for peers that lag; whoever lags further gets a snapshot.
     pub kept: Kept,
 }
@@ -384,13 +387,13 @@ impl Core {
         let campaigns = message.msg_type() == MessageType::MsgTimeoutNow && self.unapplied.is_some();
         // What is behind a snapshot is asked for once it is in place; until then it would only lie about.
         let early = message.msg_type() == MessageType::MsgAppend
-            && (self.installing.is_some() || self.waiting_snapshot.is_some());
+            && (self.installing.is_some() || self.waiting_snapshot.is_some() || self.is_behind());
         if message.to != self.config.member_id || campaigns || early || self.is_too_new_for(&message) {
             return Ok(());
         }
         if message.msg_type() == MessageType::MsgPropose && message.term != 0 {
             let leads = message.term == self.node.raft.term && self.node.raft.state == raft::StateRole::Leader;
-            if !leads || self.disk.is_full() {
+            if !leads || self.disk.is_full() || self.is_behind() {
                 return Ok(());
             }
             // As Raft has it.
@@ -513,7 +516,7 @@ impl Core {
         let changes = u64::try_from(self.unsaved).unwrap_or(u64::MAX);
         let due = entries >= self.config.snapshot_count
             || changes >= self.config.snapshot_count.saturating_mul(CHANGES_PER_ENTRY)
-            || self.unsaved_bytes >= MAX_UNSAVED_BYTES;
+            || self.unsaved_bytes >= self.config.max_unsaved_bytes;
         if self.checkpointing || !(due || wanted || !self.checkpoint_waiters.is_empty()) {
             return;
         }
@@ -528,6 +531,11 @@ impl Core {
         self.checkpointing = true;
         self.waiting_job = Some((self.written, Job { head, changes, whole: false, replaced: None }));
         self.release_job();
+    }
+
+    /// Whether the disk does not keep up with checkpoints, so that nothing more may be taken into the log.
+    pub(super) fn is_behind(&self) -> bool {
+        self.checkpointing && self.unsaved_bytes > self.config.max_unsaved_bytes.saturating_mul(2)
     }
 
     fn release_job(&mut self) {

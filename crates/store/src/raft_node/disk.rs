@@ -9,6 +9,8 @@ use super::core::Core;
 /// A disk that has written nothing for so many election timeouts hangs: the others of a leader that waited for its disk
 /// would have elected another by then.
 const HUNG_ELECTIONS: u64 = 2;
+/// One that leads and takes nothing more, because its checkpoints do not keep up, waits for longer: the others may be as slow.
+const BEHIND_ELECTIONS: u64 = 10;
 /// What may wait for the disk before nothing more is proposed.
 const MAX_UNWRITTEN_BYTES: usize = 256 << 20;
 
@@ -19,6 +21,8 @@ pub struct Disk {
     bytes: usize,
     /// The tick since which nothing was written though something was to be.
     since: u64,
+    /// The last tick at which checkpoints did keep up.
+    kept_up: u64,
 }
 
 impl Disk {
@@ -52,7 +56,13 @@ impl Core {
         let elections = u64::try_from(self.config.election_ticks).unwrap_or(u64::MAX);
         let raft = &self.node.raft;
         let leads = raft.state == StateRole::Leader && raft.lead_transferee.is_none();
-        if leads && self.disk.hangs(self.ticks, elections.saturating_mul(HUNG_ELECTIONS)) && self.hand_over() {
+        if !self.is_behind() {
+            self.disk.kept_up = self.ticks;
+        }
+        let behind = self.ticks - self.disk.kept_up >= elections.saturating_mul(BEHIND_ELECTIONS);
+        let hangs = self.disk.hangs(self.ticks, elections.saturating_mul(HUNG_ELECTIONS));
+        if leads && (hangs || behind) && self.hand_over() {
+            self.disk.kept_up = self.ticks;
             tracing::warn!("the disk has written nothing for long; another member is to lead");
         }
     }

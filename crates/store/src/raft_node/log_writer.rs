@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft::prelude::{Entry, HardState};
@@ -17,6 +17,8 @@ use crate::metrics::Gauges;
 const MAX_BATCH_BYTES: usize = 8 << 20;
 /// A sync that takes longer is said in the log.
 const SLOW_SYNC_MS: u128 = 1_000;
+/// One that takes longer is by a disk that hangs, until it ends.
+const MAY_TAKE: Duration = Duration::from_secs(2);
 
 pub struct LogWriter {
     pub wal: Wal,
@@ -65,11 +67,11 @@ impl LogWriter {
             }
             match last {
                 Some(Write::Cut(mark)) => {
-                    let removed = self.wal.cut(mark)?;
+                    let removed = self.gauges.log_disk.during(MAY_TAKE, || self.wal.cut(mark))?;
                     tracing::debug!(index = mark.index, removed, "the log was cut behind a checkpoint");
                 }
                 Some(Write::Jump(mark)) => {
-                    self.wal.jump(mark)?;
+                    self.gauges.log_disk.during(MAY_TAKE, || self.wal.jump(mark))?;
                     tracing::debug!(index = mark.index, "the log begins anew behind a snapshot");
                 }
                 _ => {}
@@ -80,9 +82,7 @@ impl LogWriter {
 
     fn append(&mut self, records: &[Record]) -> Result<(), raftlog::Error> {
         let start = Instant::now();
-        *self.gauges.syncing.lock() = Some(start);
-        self.wal.append(records)?;
-        *self.gauges.syncing.lock() = None;
+        self.gauges.log_disk.during(MAY_TAKE, || self.wal.append(records))?;
         let took = start.elapsed();
         self.gauges.syncs.observe(took);
         self.gauges.set_log_bytes(self.wal.appended_bytes());

@@ -42,8 +42,26 @@ impl Core {
         }
     }
 
+    /// While a leader's disk does not keep up with checkpoints, what arrives waits, if somebody still waits for it.
+    fn holds(&mut self) -> bool {
+        let held = self.is_behind();
+        let changed = self.shared.status.set_held(held);
+        if changed && held {
+            tracing::warn!("the disk is too slow for checkpoints; nothing more is written until one is done");
+        }
+        let holds = held && self.node.raft.state == StateRole::Leader && !self.is_stopping();
+        if holds || changed {
+            self.arrived.retain(|proposal| !proposal.answer.is_closed());
+            self.arrived_for_term.retain(|(_, proposal)| !proposal.answer.is_closed());
+        }
+        holds
+    }
+
     /// Everything that has arrived becomes one proposal of many entries.
     pub(super) fn propose_arrived(&mut self) {
+        if self.holds() {
+            return;
+        }
         self.admit_for_term();
         if self.arrived.is_empty() {
             return;

@@ -39,7 +39,14 @@ fn member(voters: Vec<u64>, snapshot_count: u64) -> Core {
     state.conf.voters = voters;
     let tokens = token::Config::parse("simple", std::time::Duration::from_secs(1)).expect("etcd's default");
     let shared = Arc::new(Shared::new(1, state, Gate::new(tokens, 4)));
-    let config = Config { member_id: 1, snapshot_count, election_ticks: 10, tick_ms: 100, kept: Kept::of(100) };
+    let config = Config {
+        member_id: 1,
+        snapshot_count,
+        election_ticks: 10,
+        tick_ms: 100,
+        max_unsaved_bytes: 1 << 20,
+        kept: Kept::of(100),
+    };
     Core::new(config, shared, raftlog::Recovered::default(), 1).expect("nothing is there")
 }
 
@@ -316,4 +323,33 @@ fn a_member_without_what_it_has_acknowledged_ends() {
     message.set_msg_type(MessageType::MsgHeartbeat);
     let refused = core.take(Input::Messages(vec![message])).expect_err("it cannot have that");
     assert!(refused.to_string().contains("ends at entry 1, and this member has acknowledged entry 2"), "{refused}");
+}
+
+/// Memory and log would grow for as long as the disk is slower than the clients.
+#[test]
+fn a_leader_takes_no_more_than_its_checkpoints_keep_up_with() {
+    let mut core = leader(1_000_000);
+    persist(&mut core);
+    let put = |core: &mut Core| {
+        let value = vec![0; 600 << 10].into();
+        let (put, answered) = proposal(Op::Put(pb::PutRequest { key: "k".into(), value, ..Default::default() }));
+        core.take(Input::Propose(put)).expect("taken");
+        core.drive().expect("proposed");
+        persist(core);
+        answered
+    };
+    let revision = |core: &Core| core.shared.state.read().kv.revision();
+    let first = [put(&mut core), put(&mut core)];
+    assert_eq!((revision(&core), core.effects.jobs.len()), (3, 1), "a megabyte brings a checkpoint");
+    let second = [put(&mut core), put(&mut core), put(&mut core), put(&mut core)];
+    assert_eq!(revision(&core), 7);
+    let waits = put(&mut core);
+    drop(put(&mut core));
+    assert_eq!((revision(&core), core.shared.status.is_held()), (7, true), "two more may wait");
+    let index = core.effects.jobs[0].head.applied_index;
+    core.take(Input::Checkpointed(raftlog::Mark { index, term: 1 })).expect("taken");
+    core.drive().expect("goes on");
+    persist(&mut core);
+    assert_eq!((revision(&core), core.shared.status.is_held()), (8, false), "nobody waits for the last");
+    drop((first, second, waits));
 }

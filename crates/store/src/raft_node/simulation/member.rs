@@ -20,6 +20,8 @@ use crate::token;
 
 /// Milliseconds between two ticks of a clock that goes right.
 const TICK: u64 = 10;
+/// Little: disks are often too slow for it.
+const MAX_UNSAVED_BYTES: usize = 10_000;
 pub const ELECTION_TICKS: usize = 10;
 /// As the node has it: how long a removed member stays.
 pub const REMOVED_GRACE: u64 = TICK * 10 * 3;
@@ -108,6 +110,7 @@ impl Member {
             snapshot_count: settings.snapshot_count,
             election_ticks: ELECTION_TICKS,
             tick_ms: if self.plant == Some(Plant::SureForever) { TICK * 1_000 } else { TICK },
+            max_unsaved_bytes: MAX_UNSAVED_BYTES,
             kept: settings.kept,
         };
         // Unlike any other run's.
