@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use etcd_client::{Client, GetOptions, Txn, TxnOp};
+use etcd_client::{Client, ConnectOptions, GetOptions, Txn, TxnOp};
 use rand::Rng as _;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::cluster::{CALM, Cluster};
 use crate::flags::Flags;
 use crate::host::Host;
+use crate::member::client_url;
 use crate::verdict::keep;
 
 const KEYS: usize = 100_000;
@@ -24,6 +25,9 @@ const WRITERS: usize = 16;
 const PAGE: usize = 2_000;
 /// How often a starting member is asked whether it serves.
 const POLL: Duration = Duration::from_millis(2);
+/// A connection may be refused late: one in some ten thousand has the port of one that the killed process left half closed,
+/// and the kernel tries it again after a second.
+const CONNECT: Duration = Duration::from_millis(100);
 
 /// What a writer was told last of a key: its value's number and revision. The value being written when the writer was
 /// cut off may be there too.
@@ -160,7 +164,8 @@ async fn await_serving(cluster: &Cluster<'_>, n: usize) -> Result<()> {
     let serving = async {
         loop {
             cluster.members[n].assert_running()?;
-            let mut client = cluster.client(n).await;
+            let options = ConnectOptions::new().with_connect_timeout(CONNECT);
+            let mut client = Client::connect([client_url(n)], Some(options)).await.expect("a valid endpoint");
             if let Ok(Ok(_)) = timeout(Duration::from_secs(2), client.get(key(0), None)).await {
                 return Ok(());
             }
