@@ -101,12 +101,12 @@ impl Iterator for Writer {
     }
 }
 
-/// Reads a whole snapshot back.
 /// What tells a snapshot from others, once [`read`] has found it to be right.
 pub fn checksum(snapshot: &Bytes) -> &[u8] {
     snapshot.last_chunk::<HASH_BYTES>().map_or(&[], |hash| &hash[..])
 }
 
+/// Reads a whole snapshot back.
 pub fn read(bytes: &Bytes) -> Result<State> {
     let mut reader = Reader::default();
     reader.take(bytes)?;

@@ -31,7 +31,7 @@ pub fn run(
         let start = Instant::now();
         let mark = Mark { index: job.head.applied_index, term: job.head.applied_term };
         let (written, removed) = (job.changes.written.len(), job.changes.removed.len());
-        let bytes: usize = job.changes.written.iter().map(|(_, kv)| kv.bytes()).sum();
+        let bytes = job.changes.written_bytes;
         failpoint!("checkpoint-before-save");
         let saved = gauges.checkpoint_disk.during(may_take(bytes as u64), || {
             if job.whole {

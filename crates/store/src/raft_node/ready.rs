@@ -225,7 +225,8 @@ impl Core {
         let arrived = self.arrived_snapshot.take().filter(|(mark, _)| *mark == install.mark);
         let (_, state) = arrived.context("Raft took a snapshot that has not arrived")?;
         let head = Head { installed: true, ..state.head() };
-        let changes = mvcc::Changes { written: state.kv.records(), ..mvcc::Changes::default() };
+        let (written, written_bytes) = (state.kv.records(), state.kv.size_bytes());
+        let changes = mvcc::Changes { written, written_bytes, ..mvcc::Changes::default() };
         let revision = state.kv.revision();
         tracing::info!(index = install.mark.index, revision, "installing a snapshot from the leader");
         self.effects.members = Some(state.members.values().cloned().collect());
