@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 
@@ -186,8 +186,17 @@ pub fn server_config_under(
         ClientAuth::Requested(trust) => builder.with_client_cert_verifier(trust::requested(trust)),
     };
     let mut config = builder.with_cert_resolver(cert);
+    if !matches!(clients, ClientAuth::None | ClientAuth::Requested(_)) {
+        verify_always(&mut config);
+    }
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
     Ok(config)
+}
+
+/// A session that is taken up again shows no certificate, and so would outlive what made it trusted.
+fn verify_always(config: &mut ServerConfig) {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
 }
 
 /// A client's TLS: trusts `ca` only, shows `identity` when asked.
@@ -206,8 +215,11 @@ pub fn client_config_under(
         // A verifier of one's own is rustls' own, made anew when the file changes.
         .dangerous()
         .with_custom_certificate_verifier(trust::of_servers(ca)?);
-    Ok(match identity {
+    let mut config = match identity {
         Some(identity) => builder.with_client_cert_resolver(identity),
         None => builder.with_no_client_auth(),
-    })
+    };
+    // For the same reason.
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }

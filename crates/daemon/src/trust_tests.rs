@@ -6,12 +6,16 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
     date_time_ymd,
 };
+use rustls::HandshakeKind;
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
-use crate::tls::{ClientAuth, ReloadingCert, client_config, server_config};
+use crate::tls::{ClientAuth, ReloadingCert, client_config, client_config_under, server_config};
+use crate::tls_policy::Policy;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -125,5 +129,54 @@ async fn who_is_revoked_is_not_believed() {
     fs::write(&list, crl(&own, Some(parsed.raw_serial()))).expect("writable");
     until(&acceptor, &connector, false).await;
     assert!(shake(&acceptor, &of_stranger).await, "its authority has no list");
+    fs::remove_dir_all(&dir).expect("there");
+}
+
+/// How two who know each other shake hands the second time.
+async fn second_handshake(acceptor: &TlsAcceptor, connector: &TlsConnector) -> HandshakeKind {
+    let mut kind = None;
+    for _ in 0..2 {
+        let (a, b) = tokio::io::duplex(64 << 10);
+        let name = ServerName::try_from("localhost").expect("a name");
+        let (served, connected) = tokio::join!(acceptor.accept(a), connector.connect(name, b));
+        let (mut served, mut connected) = (served.expect("believed"), connected.expect("believed"));
+        // What the server gives out after the handshake is read with the first byte.
+        served.write_u8(1).await.expect("open");
+        assert_eq!(connected.read_u8().await.expect("open"), 1);
+        kind = connected.get_ref().1.handshake_kind();
+    }
+    kind.expect("both are done")
+}
+
+/// A session taken up again would show no certificate, and go on past its being revoked.
+#[tokio::test]
+async fn who_shows_a_certificate_shows_it_every_time() {
+    let dir = std::env::temp_dir().join(format!("resumed-{}", std::process::id()));
+    let own = authority("own");
+    let server = party(&dir.join("server"), &own, &own.pem());
+    let client = party(&dir.join("client"), &own, &own.pem());
+    let (ca, list) = (dir.join("server/ca.crt"), dir.join("server/crl.pem"));
+    fs::write(&list, crl(&own, None)).expect("writable");
+    for version in ["TLS1.2", "TLS1.3"] {
+        let policy = Policy::new(version, version, []).expect("known versions");
+        // As a client that would like to.
+        let mut eager = client_config_under(&policy, &ca, Some(client.clone())).expect("TLS");
+        eager.resumption = Resumption::default();
+        let eager = TlsConnector::from(Arc::new(eager));
+        let acceptor = |clients: ClientAuth<'_>| {
+            TlsAcceptor::from(Arc::new(server_config(server.clone(), clients, &[]).expect("TLS")))
+        };
+        let taken_up = second_handshake(&acceptor(ClientAuth::None), &eager).await;
+        assert_eq!(taken_up, HandshakeKind::Resumed, "{version}: nobody shows anything");
+        for clients in
+            [ClientAuth::Required(&ca), ClientAuth::Optional(&ca), ClientAuth::Unrevoked { ca: &ca, crl: &list }]
+        {
+            let kind = second_handshake(&acceptor(clients), &eager).await;
+            assert_eq!(kind, HandshakeKind::Full, "{version}: {clients:?}");
+        }
+        let usual = TlsConnector::from(Arc::new(client_config(&ca, Some(client.clone())).expect("TLS")));
+        let kind = second_handshake(&acceptor(ClientAuth::None), &usual).await;
+        assert_eq!(kind, HandshakeKind::Full, "{version}: nor does a server count for longer than its authority");
+    }
     fs::remove_dir_all(&dir).expect("there");
 }

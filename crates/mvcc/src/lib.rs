@@ -47,6 +47,7 @@
 //! ```
 
 mod history;
+mod intervals;
 mod key_index;
 mod kv;
 mod lease;

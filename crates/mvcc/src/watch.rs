@@ -1,9 +1,10 @@
 //! Who watches what: filters, and the registry that finds the watchers of a change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
+use crate::intervals::Intervals;
 use crate::kv::{Event, KeyRange};
 
 /// Which events a watcher wants.
@@ -21,62 +22,45 @@ impl Filter {
     }
 }
 
-/// Watchers by what they watch. Exact keys are found by hash; ranges are few and shared by
-/// many watchers, so each distinct one is tested once.
+/// Watchers by what they watch. Exact keys are found by hash.
 #[derive(Debug)]
 pub struct Registry<Id> {
-    keys: HashMap<Bytes, Vec<Id>>,
-    ranges: Vec<(KeyRange, Vec<Id>)>,
+    keys: HashMap<Bytes, BTreeSet<Id>>,
+    ranges: Intervals<Id>,
 }
 
 impl<Id> Default for Registry<Id> {
     fn default() -> Self {
-        Registry { keys: HashMap::new(), ranges: Vec::new() }
+        Registry { keys: HashMap::new(), ranges: Intervals::default() }
     }
 }
 
-impl<Id: PartialEq> Registry<Id> {
+impl<Id: Ord> Registry<Id> {
     pub fn insert(&mut self, range: KeyRange, id: Id) {
         match range {
-            KeyRange::Single(key) => self.keys.entry(key).or_default().push(id),
-            range => match self.ranges.iter_mut().find(|(known, _)| *known == range) {
-                Some((_, ids)) => ids.push(id),
-                None => self.ranges.push((range, vec![id])),
-            },
+            KeyRange::Single(key) => drop(self.keys.entry(key).or_default().insert(id)),
+            range => self.ranges.insert(range, id),
         }
     }
 
     pub fn remove(&mut self, range: &KeyRange, id: &Id) {
-        match range {
-            KeyRange::Single(key) => {
-                if let Some(ids) = self.keys.get_mut(key) {
-                    ids.retain(|known| known != id);
-                    if ids.is_empty() {
-                        self.keys.remove(key);
-                    }
-                }
-            }
-            range => {
-                if let Some(at) = self.ranges.iter().position(|(known, _)| known == range) {
-                    self.ranges[at].1.retain(|known| known != id);
-                    if self.ranges[at].1.is_empty() {
-                        self.ranges.swap_remove(at);
-                    }
-                }
+        let KeyRange::Single(key) = range else { return self.ranges.remove(range, id) };
+        if let Some(ids) = self.keys.get_mut(key) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.keys.remove(key);
             }
         }
     }
 
     /// Every watcher, once per range that it watches.
     pub fn all(&self) -> impl Iterator<Item = &Id> {
-        self.keys.values().flatten().chain(self.ranges.iter().flat_map(|(_, ids)| ids))
+        self.keys.values().flatten().chain(self.ranges.all())
     }
 
     /// The watchers of a key.
-    pub fn watching(&self, key: &[u8]) -> impl Iterator<Item = &Id> {
-        let exact = self.keys.get(key).into_iter().flatten();
-        let ranged = self.ranges.iter().filter(move |(range, _)| range.contains(key)).flat_map(|(_, ids)| ids);
-        exact.chain(ranged)
+    pub fn watching<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Id> {
+        self.keys.get(key).into_iter().flatten().chain(self.ranges.watching(key))
     }
 }
 
@@ -93,7 +77,8 @@ mod tests {
         registry.insert(range("a", "c"), 3);
         registry.insert(range("b", "d"), 4);
         let check = |registry: &Registry<i32>, key: &str, expected: &[i32]| {
-            let found: Vec<i32> = registry.watching(key.as_bytes()).copied().collect();
+            let mut found: Vec<i32> = registry.watching(key.as_bytes()).copied().collect();
+            found.sort_unstable();
             assert_eq!(found, expected, "watchers of {key}");
         };
         check(&registry, "a", &[1, 2, 3]);

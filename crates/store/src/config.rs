@@ -101,7 +101,7 @@ pub struct Settings {
     #[arg(long, default_value = "new")]
     pub initial_cluster_state: String,
     /// Go on alone with the data there is: all other members, lost for good, are removed; not while any of them runs
-    #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, action = clap::ArgAction::Set, value_parser = boolean, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub force_new_cluster: bool,
     /// Time between two heartbeats, in milliseconds
     #[arg(long, default_value_t = 100)]
@@ -110,10 +110,10 @@ pub struct Settings {
     #[arg(long, default_value_t = 1000)]
     pub election_timeout: u64,
     /// Ask the others whether an election would be won before one begins; it cannot be turned off
-    #[arg(long, action = clap::ArgAction::Set, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, action = clap::ArgAction::Set, value_parser = boolean, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub pre_vote: bool,
     /// Refuse changes of members that would leave no quorum
-    #[arg(long, action = clap::ArgAction::Set, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, action = clap::ArgAction::Set, value_parser = boolean, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub strict_reconfig_check: bool,
     /// Path to the certificate shown to the other members, as their server and as their client
     #[arg(long, value_name = "FILE")]
@@ -128,7 +128,7 @@ pub struct Settings {
     #[serde(skip)]
     pub peer_trusted_ca_file: Option<PathBuf>,
     /// Require a certificate of the other members
-    #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, action = clap::ArgAction::Set, value_parser = boolean, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     #[serde(skip)]
     pub peer_client_cert_auth: bool,
     /// Path to certificates that are no member's any more: revoked by their CA
@@ -152,7 +152,7 @@ pub struct Settings {
     #[serde(skip)]
     pub trusted_ca_file: Option<PathBuf>,
     /// Require a client certificate signed by the trusted CA
-    #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, action = clap::ArgAction::Set, value_parser = boolean, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     #[serde(skip)]
     pub client_cert_auth: bool,
     /// Path to client certificates that the trusted CA has revoked
@@ -217,7 +217,7 @@ pub struct Settings {
     #[arg(long, default_value_t = 300)]
     pub auth_token_ttl: u64,
     /// Compare data with the other members before serving
-    #[arg(long, action = clap::ArgAction::Set, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, action = clap::ArgAction::Set, value_parser = boolean, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub experimental_initial_corrupt_check: bool,
     /// Features by name: InitialCorruptCheck=true does what --experimental-initial-corrupt-check does
     #[arg(long, default_value = "")]
@@ -438,8 +438,7 @@ impl Settings {
         for gate in split(&self.feature_gates) {
             enabled = match gate.split_once('=') {
                 Some((name, value)) if name == feature => {
-                    let wrong = || format!("--feature-gates: invalid value of {name}={value}, use true or false");
-                    value.parse().with_context(wrong)?
+                    boolean(value).with_context(|| format!("--feature-gates: invalid value of {name}={value}"))?
                 }
                 Some((name, _)) => bail!("--feature-gates: unrecognized feature gate: {name}"),
                 None => bail!("--feature-gates: missing bool value for {gate}"),
@@ -467,6 +466,15 @@ impl Settings {
     }
 }
 
+/// As Go reads it.
+fn boolean(text: &str) -> Result<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => bail!("use true or false"),
+    }
+}
+
 /// A duration as Go writes it: numbers with units, summed up.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 6] = [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
@@ -490,8 +498,14 @@ fn parse_url(flag: &str, text: &str) -> Result<Url> {
     let url = Url::parse(text).with_context(|| format!("--{flag}: {text} is no URL"))?;
     ensure!(matches!(url.scheme(), "http" | "https"), "--{flag}: {text} is neither http nor https");
     ensure!(matches!(url.path(), "" | "/"), "--{flag}: {text} has a path");
-    ensure!(url.port().is_some(), "--{flag}: {text} has no port");
+    ensure!(has_port(text), "--{flag}: {text} has no port");
     Ok(url)
+}
+
+/// Said in so many words: a parsed URL does not tell its scheme's own port from none.
+pub fn has_port(url: &str) -> bool {
+    let port = url.trim_end_matches('/').rsplit_once(':').map_or("", |(_, port)| port);
+    port.parse::<u16>().is_ok()
 }
 
 fn urls(flag: &str, text: &str) -> Result<Vec<String>> {
@@ -505,7 +519,7 @@ fn endpoints(flag: &str, text: &str, have_tls: bool, prefix: &str) -> Result<Vec
         let url = parse_url(flag, text)?;
         let tls = url.scheme() == "https";
         ensure!(have_tls || !tls, "--{flag}: {text} needs --{prefix}cert-file and --{prefix}key-file");
-        let port = url.port().expect("checked by parse_url");
+        let port = url.port_or_known_default().expect("both schemes have one");
         let host = url.host_str().with_context(|| format!("--{flag}: {text} has no host"))?;
         for address in resolve(host, port).with_context(|| format!("--{flag}: cannot resolve {host}"))? {
             all.push(Endpoint { address, tls });

@@ -4,9 +4,13 @@
 //! There is no queue of events: what is marked is bounded by the number of watches, a slow
 //! stream delays nobody, and nothing can be dropped.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicI64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use mvcc::{KeyRange, Registry, Transaction};
 use parking_lot::Mutex;
@@ -58,11 +62,27 @@ struct Watcher {
     watch: i64,
 }
 
-impl PartialEq for Watcher {
-    fn eq(&self, other: &Self) -> bool {
-        self.watch == other.watch && Arc::ptr_eq(&self.stream, &other.stream)
+/// By the stream that it is, not by what has been marked of it.
+impl Ord for Watcher {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |watcher: &Watcher| (Arc::as_ptr(&watcher.stream), watcher.watch);
+        key(self).cmp(&key(other))
     }
 }
+
+impl PartialOrd for Watcher {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Watcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Watcher {}
 
 #[derive(Debug, Default)]
 pub struct Hub {
@@ -80,13 +100,13 @@ impl Hub {
     pub fn register(&self, range: KeyRange, stream: &Arc<Stream>, watch: i64) {
         let stream = stream.clone();
         self.registry.lock().insert(range, Watcher { stream, watch });
-        self.watchers.fetch_add(1, Ordering::Relaxed);
+        self.watchers.fetch_add(1, Relaxed);
     }
 
     pub fn unregister(&self, range: &KeyRange, stream: &Arc<Stream>, watch: i64) {
         let stream = stream.clone();
         self.registry.lock().remove(range, &Watcher { stream, watch });
-        self.watchers.fetch_sub(1, Ordering::Relaxed);
+        self.watchers.fetch_sub(1, Relaxed);
     }
 
     /// Called in the order of the log, after the state holds the changes.
@@ -94,7 +114,7 @@ impl Hub {
         let registry = self.registry.lock();
         let events = transactions.iter().flat_map(|t| t.events.iter().map(|event| (&event.kv.key, t.revision)));
         let unaware = mark(events.flat_map(|(key, at)| registry.watching(key).map(move |watcher| (watcher, at))));
-        self.published.store(revision, Ordering::Release);
+        self.published.store(revision, Release);
         drop(registry);
         wake(unaware);
     }
@@ -104,30 +124,30 @@ impl Hub {
         let registry = self.registry.lock();
         let from = self.published() + 1;
         let unaware = mark(registry.all().map(|watcher| (watcher, from)));
-        self.published.store(revision, Ordering::Release);
+        self.published.store(revision, Release);
         drop(registry);
         wake(unaware);
     }
 
     /// Every watch that something up to this revision concerns has been marked.
     pub fn published(&self) -> i64 {
-        self.published.load(Ordering::Acquire)
+        self.published.load(Acquire)
     }
 
     pub fn stream_opened(&self) {
-        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.streams.fetch_add(1, Relaxed);
     }
 
     pub fn stream_closed(&self) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.streams.fetch_sub(1, Relaxed);
     }
 
     pub fn watchers(&self) -> usize {
-        self.watchers.load(Ordering::Relaxed)
+        self.watchers.load(Relaxed)
     }
 
     pub fn streams(&self) -> usize {
-        self.streams.load(Ordering::Relaxed)
+        self.streams.load(Relaxed)
     }
 }
 

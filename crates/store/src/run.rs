@@ -65,6 +65,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
             election_ticks: config.election_ticks,
             tick_ms: u64::try_from(config.tick.as_millis()).unwrap_or(u64::MAX),
             max_unsaved_bytes: raft_node::MAX_UNSAVED_BYTES,
+            max_waiting_bytes: raft_node::MAX_WAITING_BYTES,
             kept: raft_node::Kept::of(config.catchup_entries),
         },
         tick: config.tick,
@@ -79,7 +80,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let (node, threads) = raft_node::start(raft_thread, parts, inputs)?;
     side::read_first(&health, &shared, node.clone());
     let limits = (&config).into();
-    let context = Context { shared, node, limits, drain: drain.clone(), peers: peers.clone(), pages: health };
+    let context = Context {
+        shared,
+        node,
+        limits,
+        drain: drain.clone(),
+        peers: peers.clone(),
+        coming: Arc::default(),
+        pages: health,
+    };
     // Open before this member asks anything of the cluster: a quorum may need its answers.
     let talking = CancellationToken::new();
     let routes = peer::routes(hello, &context, peer_inputs);

@@ -88,6 +88,7 @@ impl State {
     pub fn apply(&mut self, op: Op) -> Result<Outcome, Refusal> {
         let (asker, op) = auth::attribution(op);
         self.check_whole(&op)?;
+        self.check_space(&op)?;
         self.authorize(&asker, &op)?;
         Ok(match op {
             Op::Put(r) => Outcome::Put(convert::put_response(&self.kv.put(convert::put(own_put(r)))?)),
@@ -131,6 +132,18 @@ impl State {
             Op::Publish(_) | Op::Attributed(_) => false,
         };
         if writes && self.is_raised(pb::AlarmType::Corrupt) { Err(Refusal::Corrupt) } else { Ok(()) }
+    }
+
+    /// Who raised the alarm may have been told of the last writes before; those behind it come too late.
+    fn check_space(&self, op: &Op) -> Result<(), Refusal> {
+        if !self.is_raised(pb::AlarmType::Nospace) {
+            return Ok(());
+        }
+        match op {
+            Op::Put(_) | Op::LeaseGrant(_) => Err(Refusal::NoSpace),
+            Op::Txn(r) if put_bytes(r) > 0 => Err(Refusal::NoSpace),
+            _ => Ok(()),
+        }
     }
 
     /// Whether an asker may do what a command does. [`State::apply`] asks by itself; changes of Raft's configuration
@@ -179,16 +192,13 @@ impl State {
 
     fn alarm(&mut self, r: &pb::AlarmRequest) -> pb::AlarmResponse {
         use pb::alarm_request::AlarmAction;
-        let wanted =
-            |member: u64, alarm: i32| (r.member_id == 0 || r.member_id == member) && (r.alarm == 0 || r.alarm == alarm);
+        let named = (r.member_id, r.alarm);
         let found: Vec<(u64, i32)> = match r.action() {
-            AlarmAction::Get => self.alarms.iter().filter(|(m, a)| wanted(*m, *a)).copied().collect(),
+            // Whose it is does not matter.
+            AlarmAction::Get => self.alarms.iter().filter(|(_, a)| r.alarm == 0 || r.alarm == *a).copied().collect(),
             AlarmAction::Activate if r.alarm == 0 => Vec::new(),
-            AlarmAction::Activate => {
-                let raised = (r.member_id, r.alarm);
-                if self.alarms.insert(raised) { vec![raised] } else { Vec::new() }
-            }
-            AlarmAction::Deactivate => self.alarms.extract_if(.., |(m, a)| wanted(*m, *a)).collect(),
+            AlarmAction::Activate => Vec::from_iter(self.alarms.insert(named).then_some(named)),
+            AlarmAction::Deactivate => Vec::from_iter(self.alarms.take(&named)),
         };
         let alarms = found.into_iter().map(|(member_id, alarm)| pb::AlarmMember { member_id, alarm }).collect();
         pb::AlarmResponse { header: self.header(), alarms }
@@ -240,6 +250,18 @@ impl State {
             applied: Applied { index: head.applied_index, term: head.applied_term },
         })
     }
+}
+
+/// What a transaction may add, whichever way it goes.
+pub fn put_bytes(r: &pb::TxnRequest) -> usize {
+    use pb::request_op::Request;
+    let ops = r.success.iter().chain(&r.failure).filter_map(|op| op.request.as_ref());
+    let bytes = ops.map(|op| match op {
+        Request::RequestPut(r) => r.key.len() + r.value.len(),
+        Request::RequestTxn(r) => put_bytes(r),
+        Request::RequestRange(_) | Request::RequestDeleteRange(_) => 0,
+    });
+    bytes.sum()
 }
 
 /// Raft's configuration as a head keeps it.
@@ -366,6 +388,56 @@ mod tests {
         state.apply(Op::Alarm(alarm(AlarmAction::Deactivate))).expect("and taken back");
         for write in writes() {
             assert_eq!(state.apply(write.clone()).map(|_| ()), Ok(()), "{write:?}");
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_the_alarm_adds_nothing() {
+        use pb::request_op::Request;
+        let alarm = pb::AlarmRequest {
+            action: pb::alarm_request::AlarmAction::Activate.into(),
+            member_id: 1,
+            alarm: pb::AlarmType::Nospace.into(),
+        };
+        let mut state = State::default();
+        state.apply(Op::Alarm(alarm)).expect("alarms can be raised");
+        let put = pb::PutRequest { key: "key".into(), ..Default::default() };
+        let txn = |request: Request| {
+            let op = pb::RequestOp { request: Some(request) };
+            Op::Txn(pb::TxnRequest { failure: vec![op], ..Default::default() })
+        };
+        let delete = pb::DeleteRangeRequest { key: "key".into(), ..Default::default() };
+        for (op, adds) in [
+            (Op::Put(put.clone()), true),
+            (txn(Request::RequestPut(put)), true),
+            (Op::LeaseGrant(pb::LeaseGrantRequest { id: 1, ttl: 10 }), true),
+            (Op::DeleteRange(delete.clone()), false),
+            (txn(Request::RequestDeleteRange(delete)), false),
+        ] {
+            let refused = state.apply(op.clone()).err();
+            assert_eq!(refused, adds.then_some(Refusal::NoSpace), "{op:?}");
+        }
+    }
+
+    /// As etcd has it: who disarms names each member.
+    #[test]
+    fn an_alarm_is_a_members() {
+        use pb::alarm_request::AlarmAction::{Activate, Deactivate, Get};
+        let kind = i32::from(pb::AlarmType::Nospace);
+        let mut state = State::default();
+        for (action, member_id, alarm, expected) in [
+            (Activate, 1, kind, &[(1, kind)][..]),
+            (Activate, 2, kind, &[(2, kind)]),
+            (Activate, 2, kind, &[]),
+            (Get, 7, 0, &[(1, kind), (2, kind)]),
+            (Deactivate, 0, kind, &[]),
+            (Deactivate, 1, 0, &[]),
+            (Deactivate, 1, kind, &[(1, kind)]),
+            (Get, 0, kind, &[(2, kind)]),
+        ] {
+            let asked = pb::AlarmRequest { action: action.into(), member_id, alarm };
+            let found: Vec<_> = state.alarm(&asked).alarms.iter().map(|a| (a.member_id, a.alarm)).collect();
+            assert_eq!(found, expected, "{asked:?}");
         }
     }
 

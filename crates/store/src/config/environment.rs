@@ -1,5 +1,6 @@
 //! Flags from the environment, as etcd takes them: `ETCD_DATA_DIR` is `--data-dir`, and what is on the command line
-//! counts more. `etcdctl member add` prints the settings of the new member in this form.
+//! counts more. `etcdctl member add` prints the settings of the new member in this form. There a flag may begin with a single
+//! dash, as in all of Go's programs.
 
 use std::ffi::{OsStr, OsString};
 
@@ -19,10 +20,17 @@ pub fn with_environment(
     let mut line: Vec<OsString> = line.into_iter().collect();
     let mut used = Vec::new();
     let command = Flags::command();
-    let known = command.get_arguments().filter_map(|argument| argument.get_long());
-    for flag in known.filter(|flag| !OTHERS.contains(flag)) {
+    let known = || command.get_arguments().filter_map(|argument| argument.get_long());
+    for word in &mut line {
+        if known().any(|flag| gives(word, "-", flag)) {
+            *word = [OsStr::new("-"), word].into_iter().collect();
+        }
+    }
+    for flag in known().filter(|flag| !OTHERS.contains(flag)) {
         let name = format!("{PREFIX}{}", flag.to_uppercase().replace('-', "_"));
-        let Some(value) = variable(&name).filter(|_| !line.iter().any(|word| gives(word, flag))) else { continue };
+        let Some(value) = variable(&name).filter(|_| !line.iter().any(|word| gives(word, "--", flag))) else {
+            continue;
+        };
         let mut word = OsString::from(format!("--{flag}="));
         word.push(value);
         // Before a subcommand.
@@ -32,8 +40,8 @@ pub fn with_environment(
     (line, used)
 }
 
-fn gives(word: &OsStr, flag: &str) -> bool {
-    let rest = word.to_str().and_then(|word| word.strip_prefix("--")?.strip_prefix(flag));
+fn gives(word: &OsStr, dashes: &str, flag: &str) -> bool {
+    let rest = word.to_str().and_then(|word| word.strip_prefix(dashes)?.strip_prefix(flag));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
 }
 
@@ -49,11 +57,12 @@ mod tests {
             "ETCD_NAME" => Some("d".into()),
             "ETCD_INITIAL_CLUSTER" => Some("d=http://127.0.0.1:2380,a=http://127.0.0.1:12380".into()),
             "ETCD_INITIAL_CLUSTER_STATE" => Some("existing".into()),
-            "ETCD_CLIENT_CERT_AUTH" => Some("true".into()),
+            "ETCD_CLIENT_CERT_AUTH" => Some("1".into()),
             "ETCD_HELP" | "ETCD_UNKNOWN" => Some("x".into()),
             _ => None,
         };
-        let line = ["kube-store", "--name=e", "--data-dir", "d", "restore", "file"].map(OsString::from);
+        let line =
+            ["kube-store", "-name=e", "-data-dir", "d", "--v=2", "-v", "1", "restore", "file"].map(OsString::from);
         let (line, mut used) = with_environment(line, environment);
         used.sort();
         assert_eq!(used, ["ETCD_CLIENT_CERT_AUTH", "ETCD_INITIAL_CLUSTER", "ETCD_INITIAL_CLUSTER_STATE"]);

@@ -16,6 +16,8 @@ fn mistakes_are_named() {
     check(&["--listen-client-urls", "https://127.0.0.1:2379"], Err("needs --cert-file"));
     check(&["--listen-client-urls", "127.0.0.1:2379"], Err("--listen-client-urls"));
     check(&["--listen-client-urls", "http://127.0.0.1"], Err("has no port"));
+    check(&["--listen-client-urls", "http://127.0.0.1:80", "--advertise-client-urls", "https://a:443"], Ok(()));
+    check(&["--initial-advertise-peer-urls", "http://a:80", "--initial-cluster", "default=http://a:80"], Ok(()));
     check(&["--cert-file", "x"], Err("must be set together"));
     check(&["--client-cert-auth"], Err("needs --cert-file"));
     check(&["--auto-compaction-retention", "5x"], Err("--auto-compaction-retention=5x"));
@@ -36,6 +38,7 @@ fn mistakes_are_named() {
     check(&["--quota-backend-bytes", "-1"], Ok(()));
     check(&["--log-level", "loud"], Err("--log-level=loud is none of debug, info"));
     check(&["--pre-vote"], Ok(()));
+    check(&["--pre-vote=1", "--strict-reconfig-check=F", "--feature-gates=InitialCorruptCheck=True"], Ok(()));
     check(&["--pre-vote=false"], Err("--pre-vote=false"));
     check(&["--tls-min-version", "TLS1.3"], Ok(()));
     check(&["--tls-min-version", "TLS1.1"], Err("--tls-min-version=TLS1.1: unexpected TLS version"));

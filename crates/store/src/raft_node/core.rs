@@ -43,6 +43,8 @@ const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 const CHANGES_PER_ENTRY: u64 = 8;
 /// And after so many bytes: until then they are kept, whatever became of them.
 pub const MAX_UNSAVED_BYTES: usize = 256 << 20;
+/// What may wait for the disk, or for the others' disks, before nothing more is taken.
+pub const MAX_WAITING_BYTES: u64 = 256 << 20;
 
 pub enum Input {
     Propose(Proposal),
@@ -99,6 +101,8 @@ pub struct Config {
     /// A checkpoint is due after so many changed bytes, and while one is written twice as many may wait for the next: then
     /// the disk does not keep up, and nothing more is taken.
     pub max_unsaved_bytes: usize,
+    /// What may wait in the log to be committed, and in memory to be written.
+    pub max_waiting_bytes: u64,
     /// Applied entries kept in memory for peers that lag; whoever lags further gets a snapshot.
     pub kept: Kept,
 }
@@ -279,6 +283,7 @@ impl Core {
         self.node.mut_store().age();
         let lost = self.ticks.saturating_sub(READ_RETRY_TICKS);
         // Whoever asked has given up; the entry may have been lost on its way to the leader, and then nobody hears of it.
+        self.arrived_reads.retain(|reader| !reader.is_closed());
         self.pending.retain(|_, proposal| !proposal.answer.is_closed());
         for (_, asked) in self.asked.extract_if(|_, asked| asked.tick < lost) {
             self.arrived_reads.extend(asked.waiting.into_iter().filter(|w| !w.is_closed()));
@@ -387,13 +392,16 @@ impl Core {
         let campaigns = message.msg_type() == MessageType::MsgTimeoutNow && self.unapplied.is_some();
         // What is behind a snapshot is asked for once it is in place; until then it would only lie about.
         let early = message.msg_type() == MessageType::MsgAppend
-            && (self.installing.is_some() || self.waiting_snapshot.is_some() || self.is_behind());
+            && (self.installing.is_some()
+                || self.waiting_snapshot.is_some()
+                || self.is_behind()
+                || self.disk.is_full(self.config.max_waiting_bytes));
         if message.to != self.config.member_id || campaigns || early || self.is_too_new_for(&message) {
             return Ok(());
         }
         if message.msg_type() == MessageType::MsgPropose && message.term != 0 {
             let leads = message.term == self.node.raft.term && self.node.raft.state == raft::StateRole::Leader;
-            if !leads || self.disk.is_full() || self.is_behind() {
+            if !leads || self.is_full() || self.is_behind() {
                 return Ok(());
             }
             // As Raft has it.
@@ -470,6 +478,7 @@ impl Core {
         self.disk.wrote(number, self.ticks);
         let known = if self.persisted == self.written { self.newest } else { number };
         self.node.on_persist_ready(known);
+        self.settle();
         if let Some((_, index)) = self.unapplied.take_if(|(of, _)| *of <= number) {
             self.node.advance_apply_to(index);
         }
@@ -531,6 +540,18 @@ impl Core {
         self.checkpointing = true;
         self.waiting_job = Some((self.written, Job { head, changes, whole: false, replaced: None }));
         self.release_job();
+    }
+
+    /// What is applied, and durable here, waits for nothing more.
+    pub(super) fn settle(&mut self) {
+        let log = &self.node.raft.raft_log;
+        let settled = log.applied.min(log.persisted);
+        self.node.mut_store().settle(settled);
+    }
+
+    /// Whether so much waits for the disk, or for those of a quorum, that nothing more may be proposed.
+    pub(super) fn is_full(&self) -> bool {
+        self.node.store().waiting_bytes() > self.config.max_waiting_bytes
     }
 
     /// Whether the disk does not keep up with checkpoints, so that nothing more may be taken into the log.

@@ -11,14 +11,12 @@ use super::core::Core;
 const HUNG_ELECTIONS: u64 = 2;
 /// One that leads and takes nothing more, because its checkpoints do not keep up, waits for longer: the others may be as slow.
 const BEHIND_ELECTIONS: u64 = 10;
-/// What may wait for the disk before nothing more is proposed.
-const MAX_UNWRITTEN_BYTES: usize = 256 << 20;
 
 #[derive(Default)]
 pub struct Disk {
     /// Writes under way, by their readies, and what they carry.
-    unwritten: VecDeque<(u64, usize)>,
-    bytes: usize,
+    unwritten: VecDeque<(u64, u64)>,
+    bytes: u64,
     /// The tick since which nothing was written though something was to be.
     since: u64,
     /// The last tick at which checkpoints did keep up.
@@ -26,7 +24,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn given(&mut self, number: u64, bytes: usize, tick: u64) {
+    pub fn given(&mut self, number: u64, bytes: u64, tick: u64) {
         if self.unwritten.is_empty() {
             self.since = tick;
         }
@@ -41,8 +39,9 @@ impl Disk {
         self.since = tick;
     }
 
-    pub fn is_full(&self) -> bool {
-        self.bytes > MAX_UNWRITTEN_BYTES
+    /// Nothing more is taken from a leader then, who does not wait for this disk.
+    pub fn is_full(&self, max_bytes: u64) -> bool {
+        self.bytes > max_bytes
     }
 
     fn hangs(&self, tick: u64, patience: u64) -> bool {
@@ -100,11 +99,11 @@ mod tests {
     #[test]
     fn what_waits_is_bounded() {
         let mut disk = Disk::default();
-        disk.given(1, MAX_UNWRITTEN_BYTES, 0);
-        assert!(!disk.is_full());
+        disk.given(1, 100, 0);
+        assert!(!disk.is_full(100));
         disk.given(2, 1, 0);
-        assert!(disk.is_full());
+        assert!(disk.is_full(100));
         disk.wrote(1, 1);
-        assert!(!disk.is_full());
+        assert!(!disk.is_full(100));
     }
 }

@@ -11,8 +11,8 @@ use crate::error::Refusal;
 use crate::pb::kvraft::command::Op;
 use crate::state::Outcome;
 
-/// Requests under way; what comes on top is refused, as etcd refuses it.
-const MAX_REQUESTS: usize = 5_000;
+/// Proposals under way; what comes on top is refused, as etcd refuses it.
+const MAX_PROPOSALS: usize = 5_000;
 /// etcd's bound for a request: five seconds and two elections.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
 
@@ -33,7 +33,7 @@ pub struct Handle {
 
 impl Handle {
     pub(super) fn new(inputs: UnboundedSender<Input>) -> Handle {
-        Handle { inputs, permits: Arc::new(Semaphore::new(MAX_REQUESTS)) }
+        Handle { inputs, permits: Arc::new(Semaphore::new(MAX_PROPOSALS)) }
     }
 
     /// Puts a command through the log and returns what applying it answered.
@@ -54,11 +54,9 @@ impl Handle {
         wait(answered).await?
     }
 
-    /// Returns when a read of the state is sure to see every write answered before this call.
+    /// Returns when a read of the state is sure to see every write answered before this call. However many writes wait
+    /// for the disk, this does not.
     pub async fn read_index(&self) -> Result<(), Refusal> {
-        let permit = self.permits.clone().acquire_owned();
-        let permit = tokio::time::timeout(REQUEST_TIMEOUT, permit).await.map_err(|_| Refusal::TimedOut)?;
-        let _permit = permit.map_err(|_| Refusal::Stopped)?;
         let (ready, is_ready) = oneshot::channel();
         self.send(Input::Read(ready))?;
         wait(is_ready).await

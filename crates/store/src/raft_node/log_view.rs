@@ -54,6 +54,9 @@ pub struct LogView {
     entries: VecDeque<Entry>,
     /// Of all these entries.
     bytes: u64,
+    /// Up to here they are applied and durable, and what those behind come to.
+    settled: u64,
+    waiting_bytes: u64,
     kept: Kept,
     /// A peer lags behind the entries here; Raft asks again later.
     wants_snapshot: Cell<bool>,
@@ -64,11 +67,14 @@ impl LogView {
     pub fn new(applied: Applied, conf: ConfState, hard_state: HardState, entries: Vec<Entry>, kept: Kept) -> LogView {
         let first = entries.first().map_or(applied.index + 1, |e| e.index);
         assert_eq!(first, applied.index + 1, "the log continues the checkpoint");
+        let bytes = entries.iter().map(bytes_of).sum();
         LogView {
             hard_state,
             conf,
             before: applied,
-            bytes: entries.iter().map(bytes_of).sum(),
+            bytes,
+            settled: applied.index,
+            waiting_bytes: bytes,
             entries: entries.into(),
             kept,
             wants_snapshot: Cell::new(false),
@@ -84,7 +90,7 @@ impl LogView {
     pub fn restore(&mut self, metadata: &SnapshotMetadata) {
         self.before = Applied { index: metadata.index, term: metadata.term };
         self.entries.clear();
-        self.bytes = 0;
+        (self.bytes, self.settled, self.waiting_bytes) = (0, metadata.index, 0);
         self.conf = metadata.conf_state.clone().unwrap_or_default();
     }
 
@@ -123,14 +129,32 @@ impl LogView {
             return;
         };
         assert!(first.index > self.before.index, "an applied entry is never replaced");
+        assert!(first.index > self.settled, "nor is one that is settled");
         assert!(first.index <= self.last() + 1, "entries follow each other");
         let given_way: u64 = self.entries.drain(self.position(first.index)..).map(|entry| bytes_of(&entry)).sum();
-        self.bytes = self.bytes - given_way + entries.iter().map(bytes_of).sum::<u64>();
+        let come: u64 = entries.iter().map(bytes_of).sum();
+        self.bytes = self.bytes - given_way + come;
+        self.waiting_bytes = self.waiting_bytes - given_way + come;
         self.entries.extend(entries.iter().cloned());
     }
 
-    /// Lets go of entries that are applied and that no peer is expected to ask for.
+    /// What is not applied, or not durable.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
+    }
+
+    /// Everything up to an index is applied and durable.
+    pub fn settle(&mut self, index: u64) {
+        if index > self.settled {
+            let settled = self.entries.range(self.position(self.settled + 1)..self.position(index + 1));
+            self.waiting_bytes -= settled.map(bytes_of).sum::<u64>();
+            self.settled = index;
+        }
+    }
+
+    /// Lets go of entries that are applied and durable, and that no peer is expected to ask for.
     pub fn trim(&mut self, applied: u64, lacked: Lacked) {
+        self.settle(applied);
         let alone = self.conf.voters.len() == 1 && self.conf.learners.is_empty();
         let kept = if alone { 0 } else { self.kept.entries };
         let lacked_bytes = LACKED_BYTES.max(lacked.state_bytes);
@@ -158,7 +182,8 @@ impl LogView {
     }
 }
 
-fn bytes_of(entry: &Entry) -> u64 {
+/// What it takes in memory, about.
+pub fn bytes_of(entry: &Entry) -> u64 {
     u64::try_from(util::entry_approximate_size(entry)).unwrap_or(NO_LIMIT).max(1)
 }
 
@@ -293,6 +318,24 @@ mod tests {
         assert_eq!(view.term(13), Ok(3));
         view.trim(14, NOBODY_LAGS);
         assert_eq!((view.first_index(), view.last_index(), view.bytes), (Ok(15), Ok(14), 0));
+    }
+
+    #[test]
+    fn what_waits_is_counted_until_it_is_settled() {
+        let mut view = large(1..=4, Kept::of(10));
+        let one = view.bytes / 4;
+        assert_eq!(view.waiting_bytes(), 4 * one);
+        view.settle(3);
+        view.settle(2);
+        assert_eq!((view.waiting_bytes(), view.bytes), (one, 4 * one), "none is let go of by that");
+        view.append(&[Entry { index: 4, term: 2, ..Entry::default() }]);
+        let small = bytes_of(&Entry { index: 4, term: 2, ..Entry::default() });
+        assert_eq!(view.waiting_bytes(), small, "what gives way does not wait any more");
+        view.restore(&SnapshotMetadata { index: 20, term: 2, ..SnapshotMetadata::default() });
+        view.append(&[Entry { index: 21, term: 2, ..Entry::default() }]);
+        assert_eq!(view.waiting_bytes(), small);
+        view.trim(21, NOBODY_LAGS);
+        assert_eq!(view.waiting_bytes(), 0);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Core {
         let refused = [
             (self.is_stopping(), Refusal::Stopped),
             (self.node.raft.leader_id == raft::INVALID_ID, Refusal::NoLeader),
-            (self.disk.is_full(), Refusal::TooManyRequests),
+            (self.is_full(), Refusal::TooManyRequests),
         ];
         if let Some((_, refusal)) = refused.into_iter().find(|(holds, _)| *holds) {
             for proposal in self.arrived.drain(..) {

@@ -7,7 +7,7 @@ use raftlog::Mark;
 
 use super::core::{Asked, Core, Read, context_id};
 use super::effects::{Captured, Delivery, Job, Outgoing, Write};
-use super::log_view::LogView;
+use super::log_view::{LogView, bytes_of};
 use crate::auth::attributed;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb::request_op::Request;
@@ -155,7 +155,7 @@ impl Core {
 
     fn give(&mut self, write: Write) {
         if let Write::Append { number, entries, .. } = &write {
-            let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+            let bytes = entries.iter().map(bytes_of).sum();
             self.disk.given(*number, bytes, self.ticks);
         }
         self.effects.writes.push(write);

@@ -45,6 +45,7 @@ fn member(voters: Vec<u64>, snapshot_count: u64) -> Core {
         election_ticks: 10,
         tick_ms: 100,
         max_unsaved_bytes: 1 << 20,
+        max_waiting_bytes: 1 << 20,
         kept: Kept::of(100),
     };
     Core::new(config, shared, raftlog::Recovered::default(), 1).expect("nothing is there")
@@ -352,4 +353,49 @@ fn a_leader_takes_no_more_than_its_checkpoints_keep_up_with() {
     persist(&mut core);
     assert_eq!((revision(&core), core.shared.status.is_held()), (8, false), "nobody waits for the last");
     drop((first, second, waits));
+}
+
+/// Nothing is committed then, and log and memory would grow with all that is asked.
+#[test]
+fn a_leader_takes_no_more_than_a_quorum_writes() {
+    let mut core = elected();
+    hear(&mut core, MessageType::MsgAppendResponse, 1, 1);
+    let put = |core: &mut Core| {
+        let value = vec![0; 600 << 10].into();
+        let (put, answered) = proposal(Op::Put(pb::PutRequest { key: "k".into(), value, ..Default::default() }));
+        core.take(Input::Propose(put)).expect("taken");
+        core.drive().expect("proposed");
+        persist(core);
+        answered
+    };
+    let mut taken = [put(&mut core), put(&mut core)];
+    assert!(taken.iter_mut().all(|answer| answer.try_recv().is_err()), "they wait for the others");
+    assert!(matches!(put(&mut core).try_recv(), Ok(Err(Refusal::TooManyRequests))));
+    let mut forwarded = Message { from: 3, to: 1, term: 1, entries: vec![Entry::default()], ..Message::default() };
+    forwarded.set_msg_type(MessageType::MsgPropose);
+    core.take(Input::Messages(vec![forwarded])).expect("taken");
+    assert_eq!(core.node.raft.raft_log.last_index(), 3);
+    hear(&mut core, MessageType::MsgAppendResponse, 1, 3);
+    assert_eq!(core.shared.state.read().applied.index, 3);
+    let _taken = put(&mut core);
+    assert_eq!(core.node.raft.raft_log.last_index(), 4, "who has caught up takes more");
+}
+
+/// A leader sends on as long as its heartbeats are answered, and they are, without the disk.
+#[test]
+fn a_member_takes_no_more_than_its_disk_writes() {
+    let mut core = member(vec![1, 2, 3], 1_000);
+    let append = |core: &mut Core, index: u64| {
+        let entries = vec![Entry { index, term: 1, data: vec![0; 600 << 10], ..Entry::default() }];
+        let log_term = u64::from(index > 1);
+        let mut message =
+            Message { from: 2, to: 1, term: 1, index: index - 1, log_term, entries, ..Message::default() };
+        message.set_msg_type(MessageType::MsgAppend);
+        core.take(Input::Messages(vec![message])).expect("taken");
+        core.drive().expect("goes on");
+        core.node.raft.raft_log.last_index()
+    };
+    assert_eq!([1, 2, 3].map(|index| append(&mut core, index)), [1, 2, 2]);
+    persist(&mut core);
+    assert_eq!(append(&mut core, 3), 3);
 }

@@ -5,6 +5,7 @@ use url::Url;
 
 use super::Context;
 use crate::auth::Asker;
+use crate::config::has_port;
 use crate::error::Refusal;
 use crate::members;
 use crate::pb::etcdserverpb as pb;
@@ -50,6 +51,9 @@ impl Cluster {
 
     async fn update(&self, r: Request<pb::MemberUpdateRequest>) -> Result<pb::MemberUpdateResponse, Status> {
         let (asker, r) = self.0.admit_admin(r).await?;
+        if !self.0.shared.state.read().members.contains_key(&r.id) {
+            return Err(Refusal::MemberNotFound.into());
+        }
         let member = pb::Member { id: r.id, peer_ur_ls: peer_urls(&r.peer_ur_ls)?, ..pb::Member::default() };
         members::check_update(&self.0.shared.state.read(), &member)?;
         let members = listed(self.0.propose(asker, Op::MemberUpdate(member)).await?);
@@ -124,23 +128,17 @@ fn listed(outcome: Outcome) -> Members {
     }
 }
 
-/// Of a scheme, a host and a port.
+/// Of a scheme, a host and a port, and nothing behind them.
 fn is_peer_url(url: &str) -> bool {
-    let parsed = Url::parse(url);
-    parsed.is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host() && u.path() == "/") && has_port(url)
-}
-
-/// Said in so many words: a parsed URL knows its scheme's own port as well.
-fn has_port(url: &str) -> bool {
-    let port = url.trim_end_matches('/').rsplit_once(':').map_or("", |(_, port)| port);
-    port.parse::<u16>().is_ok()
+    let plain = |u: Url| matches!(u.scheme(), "http" | "https") && u.has_host() && u.path() == "/";
+    Url::parse(url).is_ok_and(plain) && !url.ends_with('/') && has_port(url)
 }
 
 fn peer_urls(urls: &[String]) -> Result<Vec<String>, Refusal> {
     if urls.is_empty() || !urls.iter().all(|url| is_peer_url(url)) {
         return Err(Refusal::BadMemberUrls);
     }
-    let mut urls: Vec<String> = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+    let mut urls = urls.to_vec();
     urls.sort();
     Ok(urls)
 }
@@ -189,12 +187,20 @@ mod tests {
     #[test]
     fn peers_are_found_by_scheme_host_and_port() {
         let check = |url: &str, good: bool| assert_eq!(peer_urls(&[url.to_owned()]).is_ok(), good, "{url}");
-        for url in ["http://a:2380", "https://10.0.0.1:443", "http://[::1]:80/"] {
+        for url in ["http://a:2380", "https://10.0.0.1:443", "http://[::1]:80"] {
             check(url, true);
         }
-        for url in
-            ["http://a", "http://[::1]", "http://a:2380/path", "ftp://a:1", "unix://a:1", "a:2380", "http://:1", ""]
-        {
+        for url in [
+            "http://a",
+            "http://[::1]",
+            "http://a:2380/path",
+            "http://a:2380/",
+            "ftp://a:1",
+            "unix://a:1",
+            "a:2380",
+            "http://:1",
+            "",
+        ] {
             check(url, false);
         }
         assert_eq!(peer_urls(&[]), Err(Refusal::BadMemberUrls));

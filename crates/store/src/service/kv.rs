@@ -9,7 +9,7 @@ use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::request_op::Request as Op;
 use crate::pb::kvraft::command::Op as Command;
-use crate::state::Outcome;
+use crate::state::{Outcome, put_bytes};
 use crate::{convert, validate};
 
 const SERVICE: &str = "etcdserverpb.KV";
@@ -23,6 +23,9 @@ pub struct Kv(pub Context);
 impl Kv {
     async fn range(&self, r: Request<pb::RangeRequest>) -> Result<pb::RangeResponse, Status> {
         let (asker, r) = self.0.admit_to_learner(r).await?;
+        if !r.serializable {
+            self.0.check_voter()?;
+        }
         validate::range(&r)?;
         if !r.serializable {
             self.0.read_index().await?;
@@ -42,7 +45,7 @@ impl Kv {
         let (asker, r) = self.0.admit(r).await?;
         validate::put(&r)?;
         self.check_size(&r)?;
-        self.0.check_space(r.key.len() + r.value.len()).await?;
+        let _coming = self.0.check_space(r.key.len() + r.value.len()).await?;
         let Outcome::Put(mut response) = self.0.propose(asker, Command::Put(r)).await? else {
             unreachable!("a put answers a put")
         };
@@ -76,10 +79,10 @@ impl Kv {
             self.read_txn(&asker, r).await?
         } else {
             self.check_size(&r)?;
-            let puts = put_bytes(&r);
-            if puts > 0 {
-                self.0.check_space(puts).await?;
-            }
+            let _coming = match put_bytes(&r) {
+                0 => None,
+                puts => Some(self.0.check_space(puts).await?),
+            };
             match self.0.propose(asker, Command::Txn(r)).await? {
                 Outcome::Txn(response) => response,
                 _ => unreachable!("a transaction answers a transaction"),
@@ -142,16 +145,6 @@ fn serializable(r: &pb::TxnRequest) -> bool {
         Op::RequestPut(_) | Op::RequestDeleteRange(_) => false,
     });
     local && ops(r).next().is_some()
-}
-
-fn put_bytes(r: &pb::TxnRequest) -> usize {
-    ops(r)
-        .map(|op| match op {
-            Op::RequestPut(r) => r.key.len() + r.value.len(),
-            Op::RequestTxn(r) => put_bytes(r),
-            Op::RequestRange(_) | Op::RequestDeleteRange(_) => 0,
-        })
-        .sum()
 }
 
 #[tonic::async_trait]

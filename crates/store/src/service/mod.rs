@@ -19,6 +19,7 @@ pub use lease::{renew_here, renew_if_sure};
 pub use maintenance::hash;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use daemon::health::Health;
@@ -84,6 +85,8 @@ pub struct Context {
     /// Cancelled when the server drains: streams end.
     pub drain: CancellationToken,
     pub peers: Arc<Peers>,
+    /// What the requests under way are about to add.
+    pub coming: Arc<AtomicUsize>,
     /// What is served beside gRPC.
     pub pages: Health,
 }
@@ -142,8 +145,9 @@ impl Context {
         }
     }
 
-    /// Refuses writes when the quota is used up. The first to notice raises the alarm.
-    async fn check_space(&self, more_bytes: usize) -> Result<(), Refusal> {
+    /// Refuses writes when the quota is used up, or will be by those under way. The first to notice raises the alarm. What
+    /// is returned stands for the bytes until the state has them.
+    async fn check_space(&self, more_bytes: usize) -> Result<Coming, Refusal> {
         let (out_of_space, used) = {
             let state = self.shared.state.read();
             (state.is_raised(pb::AlarmType::Nospace), state.kv.size_bytes())
@@ -151,8 +155,11 @@ impl Context {
         if out_of_space {
             return Err(Refusal::NoSpace);
         }
+        let before = self.coming.fetch_add(more_bytes, Ordering::Relaxed);
+        let coming = Coming { all: self.coming.clone(), bytes: more_bytes };
+        let used = used.saturating_add(before);
         if used.saturating_add(more_bytes) as u64 <= self.limits.quota_bytes {
-            return Ok(());
+            return Ok(coming);
         }
         let alarm = pb::AlarmRequest {
             action: pb::alarm_request::AlarmAction::Activate.into(),
@@ -162,6 +169,18 @@ impl Context {
         self.propose(Asker::Member, Op::Alarm(alarm)).await?;
         tracing::warn!(used, quota = self.limits.quota_bytes, "the quota is used up: alarm raised");
         Err(Refusal::NoSpace)
+    }
+}
+
+/// Bytes on their way into the state.
+struct Coming {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@
 //! whole transactions; a client that reads slowly slows down its own stream and no other.
 //! The task is HTTP/2's own of the stream: an event wakes one task per watcher, not two.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -59,6 +59,7 @@ impl pb::watch_server::Watch for Watch {
             requires_leader: requires_leader(r.metadata().as_ref()),
             stream: Arc::new(hub::Stream::new(connection)),
             watches: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
             next_id: 0,
             responses: responses.clone(),
             said: 0,
@@ -117,6 +118,8 @@ struct Place {
     said: i64,
     /// The first revision not read yet.
     next: i64,
+    /// Up to here what was before is compacted, and not told: it may be known still, but not for sure.
+    compacted: i64,
 }
 
 struct Task {
@@ -126,6 +129,8 @@ struct Task {
     requires_leader: bool,
     stream: Arc<hub::Stream>,
     watches: BTreeMap<i64, Place>,
+    /// Those that a compaction has cancelled; their ids are free once the client has cancelled them as well.
+    cancelled: BTreeSet<i64>,
     next_id: i64,
     responses: Responses,
     /// The revision of the newest event sent.
@@ -200,22 +205,22 @@ impl Task {
         if filter.range.is_empty() {
             return self.refuse("mvcc: watcher range is empty").await;
         }
-        if r.watch_id != 0 && self.watches.contains_key(&r.watch_id) {
+        if r.watch_id != 0 && self.is_taken(r.watch_id) {
             return self.refuse("mvcc: duplicate watch ID provided on the WatchStream").await;
         }
-        let id = if r.watch_id == 0 { self.free_id() } else { r.watch_id };
         if let Err(refusal) = self.permit(&filter.range).await {
             // As etcd's clients spell an error.
             let status = Status::from(refusal);
             return self.refuse(&format!("rpc error: code = {:?} desc = {}", status.code(), status.message())).await;
         }
+        let id = if r.watch_id == 0 { self.free_id() } else { r.watch_id };
         // Registered before the revision is looked at: what happens in between marks the
         // watch, and reading begins at its place in any case.
         self.context.shared.hub.register(filter.range.clone(), &self.stream, id);
-        let (revision, next, admitted) = {
+        let (revision, compacted, next, admitted) = {
             let kv = &self.context.shared.state.read().kv;
             let next = if r.start_revision == 0 { kv.revision() + 1 } else { r.start_revision };
-            (kv.revision(), next, kv.history().admit(next))
+            (kv.revision(), kv.compacted(), next, kv.history().admit(next))
         };
         let place = Place {
             filter,
@@ -225,6 +230,7 @@ impl Task {
             spoke: false,
             said: 0,
             next,
+            compacted,
         };
         self.watches.insert(id, place);
         let created = pb::WatchResponse { created: true, ..self.response(id, revision) };
@@ -242,8 +248,12 @@ impl Task {
         Ok(self.context.shared.state.read().auth.guard(&asker).read(keys)?)
     }
 
+    fn is_taken(&self, id: i64) -> bool {
+        self.watches.contains_key(&id) || self.cancelled.contains(&id)
+    }
+
     fn free_id(&mut self) -> i64 {
-        while self.watches.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         let id = self.next_id;
@@ -271,7 +281,7 @@ impl Task {
     }
 
     async fn cancel(&mut self, id: i64) {
-        if !self.forget(id) {
+        if !self.forget(id) && !self.cancelled.remove(&id) {
             return;
         }
         let revision = self.context.shared.state.read().kv.revision();
@@ -304,8 +314,8 @@ impl Task {
                 place.spoke = true;
                 place.said = batch.events.last().map_or(0, |last| last.kv.mod_revision);
                 self.said = self.said.max(place.said);
-                let prev_kv = place.prev_kv;
-                let events = batch.events.iter().map(|e| convert::event(e, prev_kv)).collect();
+                let tells = |e: &mvcc::Event| place.prev_kv && e.kv.mod_revision > place.compacted;
+                let events = batch.events.iter().map(|e| convert::event(e, tells(e))).collect();
                 let fragment = place.fragment;
                 let response = pb::WatchResponse { events, ..self.response(id, revision) };
                 self.send_events(response, fragment).await;
@@ -328,6 +338,7 @@ impl Task {
 
     async fn compacted(&mut self, id: i64, compact_revision: i64) {
         self.forget(id);
+        self.cancelled.insert(id);
         let revision = self.context.shared.state.read().kv.revision();
         let canceled = pb::WatchResponse {
             canceled: true,

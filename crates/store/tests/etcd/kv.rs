@@ -147,9 +147,30 @@ async fn the_quota_raises_an_alarm_until_space_is_made() {
     let revision = status.header().expect("always").revision();
     client.compact(revision, None).await.expect("compaction is not refused");
     assert_eq!(refusal(put(client.clone()).await).0, 8, "the alarm stays until it is disarmed");
-    use etcd_client::{AlarmAction, AlarmType};
-    client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, None).await.expect("disarmed");
+    use etcd_client::{AlarmAction, AlarmOptions, AlarmType};
+    let mut own = AlarmOptions::new();
+    own.with_member(status.header().expect("always").member_id());
+    client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(own)).await.expect("disarmed");
     put(client).await.expect("there is room again");
+}
+
+/// Who asks at once is not told to go ahead for the room that all of them see.
+#[tokio::test]
+async fn the_quota_holds_for_writes_at_once() {
+    let server = Server::start(&["--quota-backend-bytes", "20000"]);
+    let client = server.client().await;
+    let puts = (0..50).map(|n| {
+        let mut client = client.clone();
+        async move { client.put(format!("key{n}"), vec![0; 4_000], None).await }
+    });
+    let answers = futures::future::join_all(puts).await;
+    let (taken, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert!((1..=4).contains(&taken.len()), "{} were taken", taken.len());
+    for answer in refused {
+        assert_eq!(refusal(answer), (8, "etcdserver: mvcc: database space exceeded".to_owned()));
+    }
+    let status = client.clone().status().await.expect("answers");
+    assert!(status.errors()[0].contains("NOSPACE"), "{:?}", status.errors());
 }
 
 /// The limit is for what etcd would log; beyond the transport's own limit Go's words are used.

@@ -103,6 +103,42 @@ async fn a_compacted_start_is_cancelled_with_the_revision_to_go_on_from() {
     assert_eq!(revisions(&mut stream, 4).await, [8, 9, 10, 11]);
 }
 
+/// Until its client has cancelled it, too.
+#[tokio::test]
+async fn a_compacted_watch_keeps_its_id() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    put_all(&mut client, 0..10).await;
+    client.compact(8, None).await.expect("a past revision");
+    let from = |revision| WatchOptions::new().with_watch_id(5).with_start_revision(revision);
+    let (mut stream, _) = watch(&mut client, "a", from(7)).await;
+    assert_eq!(next(&mut stream).await.compact_revision(), 8);
+    stream.watch("a", Some(from(8))).await.expect("open");
+    let refused = next(&mut stream).await;
+    assert!(refused.canceled() && refused.cancel_reason().contains("duplicate watch ID"), "{refused:?}");
+    stream.cancel(5).await.expect("open");
+    let canceled = next(&mut stream).await;
+    assert_eq!((canceled.canceled(), canceled.watch_id()), (true, 5));
+    stream.watch("a", Some(from(8))).await.expect("open");
+    assert!(!next(&mut stream).await.canceled());
+}
+
+/// What was there before the first revision that is left is known to a member that has not been restarted, and only to it.
+#[tokio::test]
+async fn nothing_is_told_of_what_is_compacted() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    for n in 0..3 {
+        client.put("a", n.to_string(), None).await.expect("a plain put");
+    }
+    client.compact(3, None).await.expect("a past revision");
+    let options = WatchOptions::new().with_prev_key().with_start_revision(3);
+    let (mut stream, _) = watch(&mut client, "a", options).await;
+    let told = next(&mut stream).await;
+    let before = told.events().iter().map(|e| e.prev_kv().map(|kv| kv.mod_revision()));
+    assert_eq!(before.collect::<Vec<_>>(), [None, Some(3)]);
+}
+
 #[tokio::test]
 async fn many_watches_share_a_stream() {
     let server = Server::start(&[]);

@@ -22,6 +22,7 @@ use crate::token;
 const TICK: u64 = 10;
 /// Little: disks are often too slow for it.
 const MAX_UNSAVED_BYTES: usize = 10_000;
+const MAX_WAITING_BYTES: u64 = 10_000;
 pub const ELECTION_TICKS: usize = 10;
 /// As the node has it: how long a removed member stays.
 pub const REMOVED_GRACE: u64 = TICK * 10 * 3;
@@ -111,6 +112,7 @@ impl Member {
             election_ticks: ELECTION_TICKS,
             tick_ms: if self.plant == Some(Plant::SureForever) { TICK * 1_000 } else { TICK },
             max_unsaved_bytes: MAX_UNSAVED_BYTES,
+            max_waiting_bytes: MAX_WAITING_BYTES,
             kept: settings.kept,
         };
         // Unlike any other run's.
