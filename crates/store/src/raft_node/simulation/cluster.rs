@@ -392,6 +392,9 @@ impl Cluster {
         let Some(core) = &mut member.core else { return Ok(()) };
         let before = self.looks_inside.then(|| core.node.raft.prs().conf().to_conf_state());
         core.drive().map_err(|e| format!("member {}: {e:#}", member.id))?;
+        for (bounded, what) in [(core.is_full(), "log too far ahead"), (core.is_behind(), "checkpoints too far behind")] {
+            self.figures.add(what, u64::from(bounded));
+        }
         let mut effects = std::mem::take(&mut core.effects);
         member.drive_at = core.defers().then_some(self.now + 1);
         if self.plant == Some(Plant::SureWhenBehind) {

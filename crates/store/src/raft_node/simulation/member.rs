@@ -21,8 +21,8 @@ use crate::token;
 /// Milliseconds between two ticks of a clock that goes right.
 const TICK: u64 = 10;
 /// Little: disks are often too slow for it.
-const MAX_UNSAVED_BYTES: usize = 10_000;
-const MAX_WAITING_BYTES: u64 = 10_000;
+const MAX_UNSAVED_BYTES: usize = 500;
+const MAX_WAITING_BYTES: u64 = 1_500;
 pub const ELECTION_TICKS: usize = 10;
 /// As the node has it: how long a removed member stays.
 pub const REMOVED_GRACE: u64 = TICK * 10 * 3;

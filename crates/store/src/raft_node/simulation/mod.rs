@@ -44,9 +44,10 @@ const SEEDS: u64 = 600;
 const FIRST_SEED: u64 = 1;
 
 /// What a run of this many seeds must have seen, else it shows nothing.
-const MUST_HAPPEN: [&str; 19] = [
+const MUST_HAPPEN: [&str; 21] = [
     "all killed",
     "changes of members",
+    "checkpoints too far behind",
     "crash: between two messages",
     "crash: checkpoint saved, log not cut",
     "crash: decided and applied, nothing sent",
@@ -59,6 +60,7 @@ const MUST_HAPPEN: [&str; 19] = [
     "disks full",
     "leader transfers",
     "leases found to have run out",
+    "log too far ahead",
     "operations answered",
     "promoted in a joint change",
     "removed members gone",
