@@ -86,7 +86,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
         limits,
         drain: drain.clone(),
         peers: peers.clone(),
-        coming: Arc::default(),
+        room: Arc::default(),
         pages: health,
     };
     // Open before this member asks anything of the cluster: a quorum may need its answers.

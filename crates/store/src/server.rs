@@ -39,9 +39,11 @@ pub const PEER_CONNECTIONS: usize = 48;
 const MIN_CONNECTIONS: u64 = 16;
 /// A peer that does not finish its handshake is let go after this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a client may send unread, per stream and in all: a full request fits.
+/// What a client may send unread, per stream and in all: a full request fits. A connection with many small requests unread
+/// is ended by the HTTP/2 library, at half of what a connection may hold, each counting at least 256 bytes: a stream of
+/// small ones that is not read for a while must not come to that.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 const MAX_FRAME_BYTES: u32 = 64 << 10;
 /// Ever made, whatever the port.
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);

@@ -252,16 +252,16 @@ impl State {
     }
 }
 
-/// What a transaction may add, whichever way it goes.
+/// What a transaction may add, the way that adds more.
 pub fn put_bytes(r: &pb::TxnRequest) -> usize {
     use pb::request_op::Request;
-    let ops = r.success.iter().chain(&r.failure).filter_map(|op| op.request.as_ref());
-    let bytes = ops.map(|op| match op {
-        Request::RequestPut(r) => r.key.len() + r.value.len(),
-        Request::RequestTxn(r) => put_bytes(r),
-        Request::RequestRange(_) | Request::RequestDeleteRange(_) => 0,
-    });
-    bytes.sum()
+    let bytes = |op: &pb::RequestOp| match &op.request {
+        Some(Request::RequestPut(r)) => r.key.len() + r.value.len(),
+        Some(Request::RequestTxn(r)) => put_bytes(r),
+        Some(Request::RequestRange(_) | Request::RequestDeleteRange(_)) | None => 0,
+    };
+    let [success, failure] = [&r.success, &r.failure].map(|ops| ops.iter().map(bytes).sum::<usize>());
+    success.max(failure)
 }
 
 /// Raft's configuration as a head keeps it.

@@ -45,7 +45,7 @@ impl Kv {
         let (asker, r) = self.0.admit(r).await?;
         validate::put(&r)?;
         self.check_size(&r)?;
-        let _coming = self.0.check_space(r.key.len() + r.value.len()).await?;
+        let _room = self.0.check_space(r.key.len() + r.value.len()).await?;
         let Outcome::Put(mut response) = self.0.propose(asker, Command::Put(r)).await? else {
             unreachable!("a put answers a put")
         };
@@ -79,7 +79,7 @@ impl Kv {
             self.read_txn(&asker, r).await?
         } else {
             self.check_size(&r)?;
-            let _coming = match put_bytes(&r) {
+            let _room = match put_bytes(&r) {
                 0 => None,
                 puts => Some(self.0.check_space(puts).await?),
             };

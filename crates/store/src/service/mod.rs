@@ -8,6 +8,7 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod room;
 mod snapshot_stream;
 mod turns;
 mod watch;
@@ -17,9 +18,9 @@ pub use lease::keep_alive;
 #[cfg(test)]
 pub use lease::{renew_here, renew_if_sure};
 pub use maintenance::hash;
+pub use room::Room;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use daemon::health::Health;
@@ -37,7 +38,6 @@ use crate::auth::Asker;
 use crate::config::{Config, GRPC_OVERHEAD_BYTES};
 use crate::error::Refusal;
 use crate::metrics::Counted;
-use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::auth_server::{self, AuthServer};
 use crate::pb::etcdserverpb::cluster_server::{self, ClusterServer};
 use crate::pb::etcdserverpb::kv_server::{self, KvServer};
@@ -85,8 +85,7 @@ pub struct Context {
     /// Cancelled when the server drains: streams end.
     pub drain: CancellationToken,
     pub peers: Arc<Peers>,
-    /// What the requests under way are about to add.
-    pub coming: Arc<AtomicUsize>,
+    pub room: Arc<Room>,
     /// What is served beside gRPC.
     pub pages: Health,
 }
@@ -143,44 +142,6 @@ impl Context {
             leader if leader == self.shared.member_id => Ok(None),
             leader => self.peers.client(leader).map(Some).ok_or(Refusal::NoLeader),
         }
-    }
-
-    /// Refuses writes when the quota is used up, or will be by those under way. The first to notice raises the alarm. What
-    /// is returned stands for the bytes until the state has them.
-    async fn check_space(&self, more_bytes: usize) -> Result<Coming, Refusal> {
-        let (out_of_space, used) = {
-            let state = self.shared.state.read();
-            (state.is_raised(pb::AlarmType::Nospace), state.kv.size_bytes())
-        };
-        if out_of_space {
-            return Err(Refusal::NoSpace);
-        }
-        let before = self.coming.fetch_add(more_bytes, Ordering::Relaxed);
-        let coming = Coming { all: self.coming.clone(), bytes: more_bytes };
-        let used = used.saturating_add(before);
-        if used.saturating_add(more_bytes) as u64 <= self.limits.quota_bytes {
-            return Ok(coming);
-        }
-        let alarm = pb::AlarmRequest {
-            action: pb::alarm_request::AlarmAction::Activate.into(),
-            member_id: self.shared.member_id,
-            alarm: pb::AlarmType::Nospace.into(),
-        };
-        self.propose(Asker::Member, Op::Alarm(alarm)).await?;
-        tracing::warn!(used, quota = self.limits.quota_bytes, "the quota is used up: alarm raised");
-        Err(Refusal::NoSpace)
-    }
-}
-
-/// Bytes on their way into the state.
-struct Coming {
-    all: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Drop for Coming {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

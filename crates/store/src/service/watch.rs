@@ -61,6 +61,7 @@ impl pb::watch_server::Watch for Watch {
             watches: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             next_id: 0,
+            to_notify: 0,
             responses: responses.clone(),
             said: 0,
             owed: 0,
@@ -132,6 +133,8 @@ struct Task {
     /// Those that a compaction has cancelled; their ids are free once the client has cancelled them as well.
     cancelled: BTreeSet<i64>,
     next_id: i64,
+    /// How many watches are told of their progress by the clock.
+    to_notify: usize,
     responses: Responses,
     /// The revision of the newest event sent.
     said: i64,
@@ -170,7 +173,7 @@ impl Task {
                     self.read_marked().await;
                     self.progress().await;
                 }
-                _ = progress.tick(), if self.watches.values().any(|w| w.progress_notify) => {
+                _ = progress.tick(), if self.to_notify > 0 => {
                     self.notify_progress().await;
                 }
                 () = &mut draining => return self.responses.send(Err(Refusal::Stopped.into())).await,
@@ -232,6 +235,7 @@ impl Task {
             next,
             compacted,
         };
+        self.to_notify += usize::from(place.progress_notify);
         self.watches.insert(id, place);
         let created = pb::WatchResponse { created: true, ..self.response(id, revision) };
         self.send(created).await;
@@ -276,6 +280,7 @@ impl Task {
         let Some(place) = self.watches.remove(&id) else {
             return false;
         };
+        self.to_notify -= usize::from(place.progress_notify);
         self.context.shared.hub.unregister(&place.filter.range, &self.stream, id);
         true
     }

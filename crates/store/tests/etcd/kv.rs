@@ -173,6 +173,23 @@ async fn the_quota_holds_for_writes_at_once() {
     assert!(status.errors()[0].contains("NOSPACE"), "{:?}", status.errors());
 }
 
+/// A comparison that fails adds nothing, however many come at once.
+#[tokio::test]
+async fn the_quota_is_for_what_is_added() {
+    let server = Server::start(&["--quota-backend-bytes", "20000"]);
+    let client = server.client().await;
+    let txns = (0..50).map(|_| {
+        let mut client = client.clone();
+        let txn = Txn::new().when([Compare::version("k", CompareOp::Greater, 0)]);
+        async move { client.txn(txn.and_then([TxnOp::put("k", vec![0; 4_000], None)])).await }
+    });
+    for answer in futures::future::join_all(txns).await {
+        assert!(!answer.expect("there is room for each").succeeded());
+    }
+    let status = client.clone().status().await.expect("answers");
+    assert!(status.errors().is_empty(), "{:?}", status.errors());
+}
+
 /// The limit is for what etcd would log; beyond the transport's own limit Go's words are used.
 #[tokio::test]
 async fn a_request_beyond_the_limits_is_refused_in_etcds_words() {

@@ -392,7 +392,8 @@ impl Cluster {
         let Some(core) = &mut member.core else { return Ok(()) };
         let before = self.looks_inside.then(|| core.node.raft.prs().conf().to_conf_state());
         core.drive().map_err(|e| format!("member {}: {e:#}", member.id))?;
-        for (bounded, what) in [(core.is_full(), "log too far ahead"), (core.is_behind(), "checkpoints too far behind")] {
+        for (bounded, what) in [(core.is_full(), "log too far ahead"), (core.is_behind(), "checkpoints too far behind")]
+        {
             self.figures.add(what, u64::from(bounded));
         }
         let mut effects = std::mem::take(&mut core.effects);
