@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode, header};
@@ -18,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::RwLock;
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,8 @@ use crate::metrics::{self, Metrics};
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Side ports serve a handful of scrapers.
 const MAX_CONNECTIONS: usize = 64;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
 
 type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 /// Given path and query, finds out what checks and pages will tell.
@@ -176,8 +179,34 @@ impl Health {
 
 /// Binds, naming the address in the error.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    use anyhow::Context;
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+    Reserved::new(address)?.listen()
+}
+
+/// An address that nobody else can have any more, and at which nobody is let in yet.
+pub struct Reserved {
+    address: SocketAddr,
+    socket: TcpSocket,
+}
+
+impl Reserved {
+    /// Needs a runtime.
+    pub fn new(address: SocketAddr) -> anyhow::Result<Reserved> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let bound = socket.and_then(|socket| {
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Ok(socket)
+        });
+        Ok(Reserved { address, socket: bound.with_context(|| cannot_listen(address))? })
+    }
+
+    pub fn listen(self) -> anyhow::Result<TcpListener> {
+        self.socket.listen(BACKLOG).with_context(|| cannot_listen(self.address))
+    }
+}
+
+fn cannot_listen(address: SocketAddr) -> String {
+    format!("cannot listen on {address}")
 }
 
 /// Serves until the token is cancelled.

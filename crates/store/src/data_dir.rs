@@ -32,8 +32,6 @@ use crate::state::{Applied, State};
 const RESTORING: &str = "restoring";
 
 pub struct Opened {
-    /// Held while the process lives.
-    pub locks: Locks,
     pub member_id: u64,
     pub state: State,
     pub wal: Wal,
@@ -47,11 +45,10 @@ pub struct Opened {
 /// `found` asks a cluster that is there for its members, if one is to be joined.
 pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
     config: &Config,
+    _locks: &Locks,
     found: impl FnOnce() -> F,
 ) -> Result<Opened> {
     let member = config.data_dir.join("member");
-    create(&member)?;
-    let locks = lock_all(config, &member)?;
     let wal_dir = config.wal_dir.clone();
     refuse_etcds(&member)?;
     ensure!(
@@ -79,7 +76,7 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
             Some(found) => joined(config, found)?,
             None => founded(config),
         };
-        let opened = begin(config, locks, Box::new(checkpoint), beginning)?;
+        let opened = begin(config, Box::new(checkpoint), beginning)?;
         founding.end()?;
         return Ok(opened);
     }
@@ -111,13 +108,12 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
         force_new::go_on_alone(&mut wal, &mut recovered, &state, member_id)?;
     }
     let peers = if state.members.is_empty() { members } else { Vec::new() };
-    Ok(Opened { locks, member_id, state, wal, recovered, checkpoint: Box::new(checkpoint), peers })
+    Ok(Opened { member_id, state, wal, recovered, checkpoint: Box::new(checkpoint), peers })
 }
 
 /// The checkpoint of the beginning comes first: a log without one would be of a member that knows nobody.
 fn begin(
     config: &Config,
-    locks: Locks,
     mut checkpoint: Box<dyn Checkpoint>,
     Beginning { bootstrap, state, peers }: Beginning,
 ) -> Result<Opened> {
@@ -134,7 +130,7 @@ fn begin(
         "began as a member"
     );
     let recovered = Recovered { metadata, ..Recovered::default() };
-    Ok(Opened { locks, member_id, state, wal, recovered, checkpoint, peers })
+    Ok(Opened { member_id, state, wal, recovered, checkpoint, peers })
 }
 
 struct Beginning {
@@ -168,8 +164,7 @@ pub fn restore(config: &Config, snapshot: &Path) -> Result<()> {
     let mut state = snapshot::read(&bytes).with_context(|| format!("cannot use {}", snapshot.display()))?;
     let member = config.data_dir.join("member");
     ensure!(!member.exists(), "{} exists already: restore into an empty data directory", member.display());
-    create(&member)?;
-    let _locks = lock_all(config, &member)?;
+    let _locks = lock(config)?;
     ensure!(!Wal::exists(&config.wal_dir)?, "{} holds a log already", config.wal_dir.display());
     let restoring = Unfinished(member.join(RESTORING));
     restoring.begin()?;
@@ -194,16 +189,19 @@ fn create(member: &Path) -> Result<()> {
 /// Of the data directory, and of the log's where that lies elsewhere.
 pub type Locks = (File, Option<File>);
 
-fn lock_all(config: &Config, member: &Path) -> Result<Locks> {
-    let own = lock(member)?;
-    if config.wal_dir.starts_with(member) {
+/// Keeps others out for as long as they are held.
+pub fn lock(config: &Config) -> Result<Locks> {
+    let member = config.data_dir.join("member");
+    create(&member)?;
+    let own = lock_dir(&member)?;
+    if config.wal_dir.starts_with(&member) {
         return Ok((own, None));
     }
     create(&config.wal_dir)?;
-    Ok((own, Some(lock(&config.wal_dir)?)))
+    Ok((own, Some(lock_dir(&config.wal_dir)?)))
 }
 
-fn lock(dir: &Path) -> Result<File> {
+fn lock_dir(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     match file.try_lock() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use daemon::health::Reserved;
 use daemon::tls::{ClientAuth, ReloadingCert};
 use daemon::tls_policy::Policy;
 use daemon::{CancellationToken, health};
@@ -34,11 +35,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let client_tls = tls(config.tls.as_ref(), &config.tls_policy, &["h2", "http/1.1"])?;
     let peer_tls = tls(config.peer_tls.as_ref(), &config.tls_policy, &["h2"])?;
     let connector = Connector::new(peer_client_tls(config.peer_tls.as_ref(), &config.tls_policy)?);
-    let opened = data_dir::open(&config, || find_cluster(&config, &connector)).await?;
-    let _locks = opened.locks;
-    let clients = bind(&config.clients, client_tls.as_ref(), None).await?;
-    let peer_port = bind(&config.peers, peer_tls.as_ref(), config.peer_name.as_deref()).await?;
-    let side = bind(&config.metrics, client_tls.as_ref(), None).await?;
+    let locks = data_dir::lock(&config)?;
+    // Who cannot have its addresses begins nothing under them.
+    let clients = reserve(&config.clients)?;
+    let peer_port = reserve(&config.peers)?;
+    let side = reserve(&config.metrics)?;
+    let opened = data_dir::open(&config, &locks, || find_cluster(&config, &connector)).await?;
+    let clients = listen(clients, client_tls.as_ref(), None)?;
+    let peer_port = listen(peer_port, peer_tls.as_ref(), config.peer_name.as_deref())?;
+    let side = listen(side, client_tls.as_ref(), None)?;
     let shared =
         Arc::new(Shared::new(opened.member_id, opened.state, Gate::new(config.tokens.clone(), config.bcrypt_cost)));
     let health = side::pages(&shared, config.quota_bytes);
@@ -265,12 +270,18 @@ fn peer_client_tls(tls: Option<&Tls>, policy: &Policy) -> Result<Option<Arc<Clie
 }
 
 /// `only` is the name that certificates must have.
-async fn bind(endpoints: &[Endpoint], tls: Option<&Arc<ServerConfig>>, only: Option<&str>) -> Result<Vec<Listener>> {
-    let mut listeners = Vec::new();
-    for endpoint in endpoints {
-        let listener = health::bind(endpoint.address).await?;
+fn reserve(endpoints: &[Endpoint]) -> Result<Vec<(Endpoint, Reserved)>> {
+    endpoints.iter().map(|endpoint| Ok((*endpoint, Reserved::new(endpoint.address)?))).collect()
+}
+
+fn listen(
+    reserved: Vec<(Endpoint, Reserved)>,
+    tls: Option<&Arc<ServerConfig>>,
+    only: Option<&str>,
+) -> Result<Vec<Listener>> {
+    let listeners = reserved.into_iter().map(|(endpoint, reserved)| {
         let tls = tls.filter(|_| endpoint.tls).cloned();
-        listeners.push(Listener { listener, tls, only: only.map(Into::into) });
-    }
-    Ok(listeners)
+        Ok(Listener { listener: reserved.listen()?, tls, only: only.map(Into::into) })
+    });
+    listeners.collect()
 }

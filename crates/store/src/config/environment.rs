@@ -4,7 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::CommandFactory;
+use clap::{Arg, CommandFactory};
 
 use super::Flags;
 
@@ -20,7 +20,8 @@ pub fn with_environment(
     let mut line: Vec<OsString> = line.into_iter().collect();
     let mut used = Vec::new();
     let command = Flags::command();
-    let known = || command.get_arguments().filter_map(|argument| argument.get_long());
+    let known = || command.get_arguments().flat_map(names);
+    line.retain(|word| !command.get_arguments().any(|argument| unsets(word, argument)));
     for word in &mut line {
         if known().any(|flag| gives(word, "-", flag)) {
             *word = [OsStr::new("-"), word].into_iter().collect();
@@ -28,9 +29,8 @@ pub fn with_environment(
     }
     for flag in known().filter(|flag| !OTHERS.contains(flag)) {
         let name = format!("{PREFIX}{}", flag.to_uppercase().replace('-', "_"));
-        let Some(value) = variable(&name).filter(|_| !line.iter().any(|word| gives(word, "--", flag))) else {
-            continue;
-        };
+        let given = line.iter().any(|word| gives(word, "--", flag));
+        let Some(value) = variable(&name).filter(|value| !given && !value.is_empty()) else { continue };
         let mut word = OsString::from(format!("--{flag}="));
         word.push(value);
         // Before a subcommand.
@@ -38,6 +38,17 @@ pub fn with_environment(
         used.push(name);
     }
     (line, used)
+}
+
+fn names(argument: &Arg) -> Vec<&str> {
+    argument.get_long().into_iter().chain(argument.get_all_aliases().into_iter().flatten()).collect()
+}
+
+/// A setting that has no default is unset by giving it nothing.
+fn unsets(word: &OsStr, argument: &Arg) -> bool {
+    let flag = word.to_str().and_then(|word| word.strip_suffix('=')).map(|flag| flag.trim_start_matches('-'));
+    let has_value = argument.get_action().takes_values() && argument.get_default_values().is_empty();
+    has_value && flag.is_some_and(|flag| names(argument).contains(&flag))
 }
 
 fn gives(word: &OsStr, dashes: &str, flag: &str) -> bool {
@@ -58,17 +69,22 @@ mod tests {
             "ETCD_INITIAL_CLUSTER" => Some("d=http://127.0.0.1:2380,a=http://127.0.0.1:12380".into()),
             "ETCD_INITIAL_CLUSTER_STATE" => Some("existing".into()),
             "ETCD_CLIENT_CERT_AUTH" => Some("1".into()),
+            "ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL" => Some("5s".into()),
+            "ETCD_CERT_FILE" | "ETCD_SNAPSHOT_COUNT" => Some("".into()),
             "ETCD_HELP" | "ETCD_UNKNOWN" => Some("x".into()),
             _ => None,
         };
-        let line =
-            ["kube-store", "-name=e", "-data-dir", "d", "--v=2", "-v", "1", "restore", "file"].map(OsString::from);
+        let line = ["kube-store", "-name=e", "-data-dir", "d", "--v=2", "-v", "1", "--key-file=", "restore", "file"]
+            .map(OsString::from);
         let (line, mut used) = with_environment(line, environment);
         used.sort();
-        assert_eq!(used, ["ETCD_CLIENT_CERT_AUTH", "ETCD_INITIAL_CLUSTER", "ETCD_INITIAL_CLUSTER_STATE"]);
+        let progress = "ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL";
+        let expected = ["ETCD_CLIENT_CERT_AUTH", progress, "ETCD_INITIAL_CLUSTER", "ETCD_INITIAL_CLUSTER_STATE"];
+        assert_eq!(used, expected);
         let flags = Flags::try_parse_from(line).expect("known flags");
         let settings = flags.settings;
         assert_eq!((settings.name.as_str(), settings.initial_cluster_state.as_str()), ("e", "existing"));
+        assert_eq!((settings.watch_progress_notify_interval.as_str(), settings.key_file), ("5s", None));
         assert!(settings.client_cert_auth && settings.initial_cluster.contains("12380") && flags.command.is_some());
     }
 }

@@ -121,6 +121,16 @@ async fn the_client_port_tells_the_same_by_http1() {
     }
 }
 
+/// Else what was wrong would be the cluster's for good, whatever is said the next time.
+#[test]
+fn who_cannot_listen_founds_nothing() {
+    let mut server = Server::new(&["--listen-metrics-urls", "http://192.0.2.1:1"]);
+    server.launch();
+    server.await_line("cannot listen on 192.0.2.1:1");
+    assert!(!server.await_end().success());
+    assert!(!server.path("data/member/wal").exists() && !server.path("data/member/checkpoint").exists());
+}
+
 #[test]
 fn two_processes_cannot_share_a_data_directory() {
     let server = Server::start(&[]);
