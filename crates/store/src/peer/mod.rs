@@ -45,6 +45,8 @@ pub struct Peers {
     connector: Connector,
     inputs: UnboundedSender<Input>,
     links: Mutex<HashMap<u64, Link>>,
+    /// Snapshots on their way, by peer: cancelled, one is not heard of again.
+    snapshots: Mutex<HashMap<u64, CancellationToken>>,
     /// Peers that were removed while this member ran.
     gone: Mutex<BTreeSet<u64>>,
     /// Links run here, on the raft thread.
@@ -67,6 +69,7 @@ impl Peers {
             connector,
             inputs,
             links: Mutex::default(),
+            snapshots: Mutex::default(),
             gone: Mutex::default(),
             runtime,
             gauges,
@@ -109,19 +112,30 @@ impl Outbound for Arc<Peers> {
     }
 
     fn send_snapshot(&self, outgoing: Outgoing) {
-        let to = outgoing.message.to;
+        let (to, term) = (outgoing.message.to, outgoing.message.term);
         let Some(client) = self.client(to) else {
-            let _ = self.inputs.send(Input::SnapshotSent { to, arrived: false });
+            let _ = self.inputs.send(Input::SnapshotSent { to, term, arrived: false });
             return;
         };
+        let unwanted = CancellationToken::new();
+        if let Some(earlier) = self.snapshots.lock().insert(to, unwanted.clone()) {
+            earlier.cancel();
+        }
         let inputs = self.inputs.clone();
         self.runtime.spawn(async move {
-            let sent = snapshots::send(client, outgoing).await;
+            let Some(sent) = unwanted.run_until_cancelled(snapshots::send(client, outgoing)).await else {
+                tracing::info!(to = format!("{to:x}"), "a snapshot is not wanted any more");
+                return;
+            };
             if let Err(error) = &sent {
                 tracing::warn!(to = format!("{to:x}"), %error, "a snapshot did not arrive");
             }
-            let _ = inputs.send(Input::SnapshotSent { to, arrived: sent.is_ok() });
+            let _ = inputs.send(Input::SnapshotSent { to, term, arrived: sent.is_ok() });
         });
+    }
+
+    fn stop_snapshots(&self) {
+        self.snapshots.lock().drain().for_each(|(_, unwanted)| unwanted.cancel());
     }
 
     fn set_removed(&self) {
@@ -134,6 +148,7 @@ impl Outbound for Arc<Peers> {
         for (id, link) in links.extract_if(|id, link| !others().any(|m| m.id == *id && m.peer_ur_ls == link.urls)) {
             if !others().any(|m| m.id == id) {
                 self.gone.lock().insert(id);
+                self.snapshots.lock().remove(&id).inspect(CancellationToken::cancel);
             }
             // What it was last sent may be that it was removed.
             self.runtime.spawn(async move {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use prost::Message as _;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_stream::StreamExt;
@@ -12,7 +11,8 @@ use tower::Service as _;
 
 use super::hello::{Hello, REMOVED, clock_ms};
 use super::link::MAX_BATCH_BYTES;
-use super::{snapshots, wire};
+use super::snapshots::Incoming;
+use super::wire;
 use crate::auth::Asker;
 use crate::config::MAX_REQUEST_BYTES;
 use crate::error::Refusal;
@@ -31,14 +31,15 @@ use crate::shared::Shared;
 const MAX_DECODED_BYTES: usize = MAX_BATCH_BYTES + MAX_PROPOSAL_BYTES + 2 * MAX_REQUEST_BYTES;
 
 pub fn routes(hello: Hello, context: &Context, inputs: UnboundedSender<Input>) -> impl Routes + use<> {
-    let service = Service { hello, context: context.clone(), shared: context.shared.clone(), inputs };
+    let service =
+        Service { hello, context: context.clone(), shared: context.shared.clone(), inputs, incoming: Arc::default() };
     Port(PeerServer::new(service).max_decoding_message_size(MAX_DECODED_BYTES))
 }
 
 struct Port(PeerServer<Service>);
 
 impl Routes for Port {
-    fn route(&self, request: http::Request<Incoming>) -> Reply {
+    fn route(&self, request: http::Request<hyper::body::Incoming>) -> Reply {
         // It answers for other services that it has no such method, which is as good.
         self.0.clone().call(request)
     }
@@ -53,6 +54,7 @@ struct Service {
     context: Context,
     shared: Arc<Shared>,
     inputs: UnboundedSender<Input>,
+    incoming: Arc<Incoming>,
 }
 
 impl Service {
@@ -98,7 +100,7 @@ impl Peer for Service {
 
     async fn snapshot(&self, r: Request<Streaming<SnapshotPiece>>) -> Result<Response<Empty>, Status> {
         self.check(r.metadata())?;
-        let input = snapshots::receive(r.into_inner()).await?;
+        let input = self.incoming.receive(r.into_inner()).await?;
         self.input(input)?;
         Ok(Response::new(Empty {}))
     }

@@ -1,13 +1,17 @@
 //! A snapshot on its way to a peer: the file of `etcdctl snapshot save`, piece by piece, as fast as the peer takes it.
 
-use tokio_stream::StreamExt;
-use tonic::{Status, Streaming};
+use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio_stream::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::client::PeerClient;
 use super::wire;
 use crate::pb::kvraft::SnapshotPiece;
 use crate::raft_node::{Input, Outgoing};
 use crate::snapshot::{Reader, Writer};
+use crate::state::State;
 
 pub async fn send(mut client: PeerClient, outgoing: Outgoing) -> Result<(), Status> {
     let Outgoing { message, captured } = outgoing;
@@ -20,11 +24,46 @@ pub async fn send(mut client: PeerClient, outgoing: Outgoing) -> Result<(), Stat
     client.snapshot(futures::stream::iter(std::iter::once(announced).chain(pieces))).await
 }
 
-/// Takes a snapshot in, record by record, and hands it to Raft.
-pub async fn receive(mut pieces: Streaming<SnapshotPiece>) -> Result<Input, Status> {
-    let first = pieces.next().await.ok_or_else(|| Status::invalid_argument("an empty snapshot"))??;
-    let message = first.message.and_then(wire::from_wire);
-    let message = message.ok_or_else(|| Status::invalid_argument("a snapshot that nothing announces"))?;
+/// Snapshots that come in: one at a time, the newest, because each takes as much memory as the state.
+#[derive(Default)]
+pub struct Incoming {
+    /// The term of the newest, and what ends it when a newer one comes.
+    newest: Mutex<(u64, CancellationToken)>,
+    turn: AsyncMutex<()>,
+}
+
+impl Incoming {
+    /// Takes a snapshot in, record by record, for Raft.
+    pub async fn receive<S>(&self, mut pieces: S) -> Result<Input, Status>
+    where
+        S: Stream<Item = Result<SnapshotPiece, Status>> + Unpin,
+    {
+        let first = pieces.next().await.ok_or_else(|| Status::invalid_argument("an empty snapshot"))??;
+        let message = first.message.and_then(wire::from_wire);
+        let message = message.ok_or_else(|| Status::invalid_argument("a snapshot that nothing announces"))?;
+        let outdated = self.begin(message.term)?;
+        let receiving = async {
+            let _turn = self.turn.lock().await;
+            read(pieces).await
+        };
+        let state = outdated.run_until_cancelled(receiving).await.ok_or_else(superseded)??;
+        Ok(Input::Snapshot(message, Box::new(state)))
+    }
+
+    /// Raft takes none of an earlier term. Whoever sends another in the same term has given up the one before.
+    fn begin(&self, term: u64) -> Result<CancellationToken, Status> {
+        let mut newest = self.newest.lock();
+        if term < newest.0 {
+            return Err(superseded());
+        }
+        let outdated = CancellationToken::new();
+        let (_, earlier) = std::mem::replace(&mut *newest, (term, outdated.clone()));
+        earlier.cancel();
+        Ok(outdated)
+    }
+}
+
+async fn read(mut pieces: impl Stream<Item = Result<SnapshotPiece, Status>> + Unpin) -> Result<State, Status> {
     let mut reader = Reader::default();
     failpoint!("snapshot-in-receive");
     while let Some(piece) = pieces.next().await {
@@ -33,9 +72,69 @@ pub async fn receive(mut pieces: Streaming<SnapshotPiece>) -> Result<Input, Stat
     let state = tokio::task::spawn_blocking(move || reader.finish()).await;
     let state = state.map_err(|_| Status::internal("the snapshot was not read"))?.map_err(damaged)?;
     failpoint!("snapshot-received");
-    Ok(Input::Snapshot(message, Box::new(state)))
+    Ok(state)
+}
+
+fn superseded() -> Status {
+    Status::aborted("a newer snapshot takes the place of this one")
 }
 
 fn damaged(error: anyhow::Error) -> Status {
     Status::data_loss(format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft::prelude::Message;
+    use tokio::sync::mpsc;
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+    use tonic::Code;
+
+    type Pieces = mpsc::UnboundedSender<Result<SnapshotPiece, Status>>;
+
+    /// A snapshot of a leader of this term, announced and not sent yet.
+    fn announced(term: u64) -> (Pieces, UnboundedReceiverStream<Result<SnapshotPiece, Status>>) {
+        let (pieces, receiver) = mpsc::unbounded_channel();
+        let message = wire::to_wire(Message { term, from: term, to: 9, ..Message::default() });
+        let piece = SnapshotPiece { message: Some(message), ..SnapshotPiece::default() };
+        pieces.send(Ok(piece)).expect("it is waited for");
+        (pieces, receiver.into())
+    }
+
+    fn send_all(pieces: &Pieces) {
+        let state = State::default();
+        for blob in Writer::new(&state.head(), state.kv.records()) {
+            pieces.send(Ok(SnapshotPiece { blob, ..SnapshotPiece::default() })).expect("it is waited for");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_newer_snapshot_ends_the_one_that_comes_in() {
+        let incoming = Incoming::default();
+        let ((older_pieces, older), (pieces, newer)) = (announced(3), announced(4));
+        send_all(&pieces);
+        drop(pieces);
+        // The first of them is never sent whole.
+        let (older, newer) = tokio::join!(incoming.receive(older), incoming.receive(newer));
+        assert_eq!(older.err().map(|status| status.code()), Some(Code::Aborted));
+        assert!(older_pieces.is_closed(), "nothing more of it is taken");
+        assert!(matches!(newer, Ok(Input::Snapshot(message, _)) if message.term == 4));
+    }
+
+    #[tokio::test]
+    async fn an_older_snapshot_ends_nothing() {
+        let incoming = Incoming::default();
+        let ((pieces, newer), (older_pieces, older)) = (announced(4), announced(3));
+        send_all(&pieces);
+        let receive_older = async {
+            let refused = incoming.receive(older).await;
+            drop(pieces);
+            refused
+        };
+        let (newer, older) = tokio::join!(incoming.receive(newer), receive_older);
+        assert_eq!(older.err().map(|status| status.code()), Some(Code::Aborted));
+        assert!(older_pieces.is_closed());
+        assert!(matches!(newer, Ok(Input::Snapshot(message, _)) if message.term == 4));
+    }
 }

@@ -57,8 +57,10 @@ pub enum Input {
     /// A snapshot has arrived whole, with the message that announced it.
     Snapshot(Message, Box<State>),
     Unreachable(u64),
+    /// To whom, as leader of which term.
     SnapshotSent {
         to: u64,
+        term: u64,
         arrived: bool,
     },
     TransferLeader(u64),
@@ -368,7 +370,9 @@ impl Core {
             Input::Snapshot(message, state) if self.checkpointing => self.waiting_snapshot = Some((message, state)),
             Input::Snapshot(message, state) => self.take_snapshot(message, state)?,
             Input::Unreachable(id) => self.node.report_unreachable(id),
-            Input::SnapshotSent { to, arrived } => {
+            // What became of an earlier term's says nothing of the one that is on its way.
+            Input::SnapshotSent { term, .. } if term != self.node.raft.term => {}
+            Input::SnapshotSent { to, arrived, .. } => {
                 let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
                 self.node.report_snapshot(to, status);
             }

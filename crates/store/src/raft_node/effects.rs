@@ -81,6 +81,8 @@ pub struct Effects {
     pub deliveries: Vec<Delivery>,
     pub messages: Vec<Message>,
     pub snapshots: Vec<Outgoing>,
+    /// Nobody wants the snapshots any more that this member was sending as leader.
+    pub deposed: bool,
     pub jobs: Vec<Job>,
     /// The members as they are now, when they have changed.
     pub members: Option<Vec<pb::Member>>,

@@ -33,6 +33,8 @@ const SENDING: Duration = Duration::from_millis(2);
 pub trait Outbound: Send {
     fn send(&self, messages: Vec<Message>);
     fn send_snapshot(&self, outgoing: Outgoing);
+    /// None of those on their way is wanted any more.
+    fn stop_snapshots(&self);
     /// Those that are new can be sent to.
     fn add_members(&self, members: &[pb::Member]);
     /// Nobody else is sent to any more, but what was sent before still goes out.
@@ -154,6 +156,9 @@ impl Node {
         for delivery in effects.deliveries {
             // Without the runtime nobody waits for it any more.
             let _ = self.deliveries.send(delivery);
+        }
+        if effects.deposed {
+            self.peers.stop_snapshots();
         }
         effects.snapshots.into_iter().for_each(|outgoing| self.peers.send_snapshot(outgoing));
         failpoint!("raft-after-send");

@@ -266,6 +266,8 @@ impl Core {
             return;
         }
         self.shared.lessor.demote();
+        self.effects.snapshots.clear();
+        self.effects.deposed = true;
         if leader == self.shared.status.leader() {
             return;
         }

@@ -9,7 +9,7 @@ use raft::prelude::{ConfState, Entry, EntryType, Message, MessageType, Snapshot,
 
 use super::Kept;
 use super::core::{Config, Core, Input};
-use super::effects::Write;
+use super::effects::{Effects, Write};
 use super::handle::{Answer, Proposal};
 use crate::error::Refusal;
 use crate::gate::Gate;
@@ -398,4 +398,12 @@ fn a_member_takes_no_more_than_its_disk_writes() {
     assert_eq!([1, 2, 3].map(|index| append(&mut core, index)), [1, 2, 2]);
     persist(&mut core);
     assert_eq!(append(&mut core, 3), 3);
+}
+
+#[test]
+fn who_leads_no_more_stops_the_snapshots_it_was_sending() {
+    let mut core = leader(100);
+    core.effects = Effects::default();
+    hear(&mut core, MessageType::MsgHeartbeat, 9, 0);
+    assert!(core.effects.deposed);
 }

@@ -4,7 +4,7 @@ mod leases;
 mod verdict;
 
 use history::History;
-use raft::prelude::MessageType;
+use raft::prelude::{Message, MessageType};
 
 use super::checks::{self, Checks};
 use super::clients::Client;
@@ -169,10 +169,8 @@ impl Cluster {
         while let Some(packet) = self.network.arrived(self.now) {
             self.deliver(packet)?;
         }
-        for (from, to) in self.network.take_broken() {
-            if let Some(sender) = self.position(from) {
-                self.input(sender, Input::SnapshotSent { to, arrived: false })?;
-            }
+        for announced in self.network.take_broken() {
+            self.answer_snapshot(&announced, false)?;
         }
         for n in 0..self.members.len() {
             self.let_time_pass(n)?;
@@ -202,7 +200,10 @@ impl Cluster {
         let Some(n) = self.position(to) else { return Ok(()) };
         let member = &mut self.members[n];
         if member.core.is_none() {
-            return self.answer_snapshot(&packet, false);
+            return match packet {
+                Packet::Snapshot(outgoing) => self.answer_snapshot(&outgoing.message, false),
+                Packet::Message(_) => Ok(()),
+            };
         }
         if member.paused_until > self.now {
             // What was sent to a stopped process is there when it goes on.
@@ -222,21 +223,20 @@ impl Cluster {
                 }
                 self.input(n, Input::Messages(vec![message]))
             }
-            Packet::Snapshot(ref outgoing) => {
+            Packet::Snapshot(outgoing) => {
                 let captured = &outgoing.captured;
                 let records = captured.records.iter().map(|(at, kv)| (*at, mvcc::KeyValue::clone(kv)));
                 let state = State::restore(captured.head.clone(), records).map_err(|e| e.to_string())?;
                 self.figures.count("snapshots");
                 self.input(n, Input::Snapshot(outgoing.message.clone(), Box::new(state)))?;
-                self.answer_snapshot(&packet, true)
+                self.answer_snapshot(&outgoing.message, true)
             }
         }
     }
 
-    fn answer_snapshot(&mut self, packet: &Packet, arrived: bool) -> Result<(), String> {
-        let (from, to) = (packet.message().from, packet.message().to);
-        match self.position(from).filter(|_| matches!(packet, Packet::Snapshot(_))) {
-            Some(sender) => self.input(sender, Input::SnapshotSent { to, arrived }),
+    fn answer_snapshot(&mut self, announced: &Message, arrived: bool) -> Result<(), String> {
+        match self.position(announced.from) {
+            Some(sender) => self.input(sender, Input::SnapshotSent { to: announced.to, term: announced.term, arrived }),
             None => Ok(()),
         }
     }

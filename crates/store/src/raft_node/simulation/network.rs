@@ -32,8 +32,8 @@ pub struct Network {
     pub unreliable: bool,
     plant: Option<Plant>,
     pub dropped: u64,
-    /// Snapshots that did not arrive: from whom, to whom.
-    broken: Vec<(u64, u64)>,
+    /// What announced snapshots that did not arrive.
+    broken: Vec<Message>,
 }
 
 impl Network {
@@ -66,7 +66,7 @@ impl Network {
         self.dropped += 1;
         if let Packet::Snapshot(Outgoing { message, .. }) = packet {
             // The stream breaks, and its sender notices.
-            self.broken.push((message.from, message.to));
+            self.broken.push(message.clone());
         }
     }
 
@@ -80,7 +80,7 @@ impl Network {
         self.flying.insert((now + delay, self.sent), packet);
     }
 
-    pub fn take_broken(&mut self) -> Vec<(u64, u64)> {
+    pub fn take_broken(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.broken)
     }
 
