@@ -18,13 +18,14 @@
 //! behind is told that 4 is the first revision there is.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::Error;
 use crate::kv::Event;
 use crate::watch::Filter;
 
-/// How many transactions one reading looks at before it lets go of the store again.
+/// How many events one reading looks at before it lets go of the store again.
 const MAX_SCANNED: usize = 16_384;
 /// What is kept of compacted transactions, for watchers who are about to read them.
 const KEPT_BYTES: usize = 16 << 20;
@@ -70,6 +71,18 @@ pub struct Batch {
     /// Matching events, whole transactions only.
     pub events: Vec<Event>,
     /// Where the next reading begins.
+    pub next: i64,
+    /// Whether the end was reached, of the history or of what was to be read.
+    pub done: bool,
+    /// How many events were looked at.
+    pub scanned: usize,
+}
+
+/// A part of the history, for those who read it together.
+#[derive(Debug, Default)]
+pub struct Part {
+    pub transactions: Vec<Arc<Transaction>>,
+    /// Where the next part begins.
     pub next: i64,
     /// Whether the end of the history was reached.
     pub done: bool,
@@ -143,17 +156,17 @@ impl History {
         self.transactions.range(self.position(revision)..)
     }
 
-    /// Reads on for one watcher, from `revision`: whole transactions, until a limit or the
-    /// end is reached, or enough was looked at for one go. A compaction since the watch was admitted does not matter to
-    /// one who has nearly kept up.
-    pub fn read(&self, revision: i64, filter: &Filter, limits: Limits) -> Result<Batch, Error> {
-        self.check(revision, self.oldest)?;
-        let mut batch = Batch { next: revision, ..Batch::default() };
+    /// Reads on for one watcher: whole transactions, until a limit or the end is reached, or enough was looked at for one
+    /// go. A compaction since the watch was admitted does not matter to one who has nearly kept up.
+    pub fn read(&self, revisions: Range<i64>, filter: &Filter, limits: Limits) -> Result<Batch, Error> {
+        self.check(revisions.start, self.oldest)?;
+        let mut batch = Batch { next: revisions.start, ..Batch::default() };
         let mut bytes = 0;
-        for (scanned, transaction) in self.since(revision).enumerate() {
-            if batch.events.len() >= limits.events || scanned >= MAX_SCANNED {
+        for transaction in self.since(revisions.start).take_while(|t| t.revision < revisions.end) {
+            if batch.events.len() >= limits.events || batch.scanned >= MAX_SCANNED {
                 return Ok(batch);
             }
+            batch.scanned += transaction.events.len();
             let matching = || transaction.events.iter().filter(|event| filter.matches(event));
             bytes += matching().map(Event::bytes).sum::<usize>();
             if bytes > limits.bytes && !batch.events.is_empty() {
@@ -164,5 +177,22 @@ impl History {
         }
         batch.done = true;
         Ok(batch)
+    }
+
+    /// The next transactions for watchers who read on together, until they have so many events.
+    pub fn part(&self, from: i64, events: usize) -> Result<Part, Error> {
+        self.check(from, self.oldest)?;
+        let mut part = Part { next: from, ..Part::default() };
+        let mut taken = 0;
+        for transaction in self.since(from) {
+            if taken >= events {
+                return Ok(part);
+            }
+            taken += transaction.events.len();
+            part.next = transaction.revision + 1;
+            part.transactions.push(transaction.clone());
+        }
+        part.done = true;
+        Ok(part)
     }
 }

@@ -23,6 +23,8 @@ use crate::Error;
 
 /// etcd's bound: about 285 years.
 pub const MAX_TTL_SECONDS: i64 = 9_000_000_000;
+/// What a lease costs beside the keys that are attached to it.
+pub const LEASE_BYTES: usize = 300;
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Lease {

@@ -56,10 +56,10 @@ mod store;
 mod txn;
 mod watch;
 
-pub use history::{Batch, History, Limits, Transaction};
+pub use history::{Batch, History, Limits, Part, Transaction};
 pub use key_index::KeyIndex;
 pub use kv::{Event, KeyRange, KeyValue, Revision};
-pub use lease::{Expiry, Lease, Leases};
+pub use lease::{Expiry, LEASE_BYTES, Lease, Leases};
 pub use range::{Bounds, Order, Range, RangeResult, Target};
 pub use store::{Changes, DeleteRange, DeleteResult, Put, PutResult, Store};
 pub use txn::{Compare, Op, OpResult, Relation, Txn, TxnResult, Value};

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::history::{History, Transaction};
 use crate::key_index::KeyIndex;
 use crate::kv::{Event, KeyRange, KeyValue, Revision};
-use crate::lease::Leases;
+use crate::lease::{LEASE_BYTES, Leases};
 use crate::range::{Found, Range, RangeResult};
 
 /// What a version costs beside its key and value: its place in index, history and checkpoint.
@@ -99,9 +99,9 @@ impl Store {
         &self.leases
     }
 
-    /// Bytes of all versions held, as a quota counts them.
+    /// Bytes of all versions and leases held, as a quota counts them.
     pub fn size_bytes(&self) -> usize {
-        self.size_bytes
+        self.size_bytes + self.leases.len() * LEASE_BYTES
     }
 
     /// How many keys exist now.

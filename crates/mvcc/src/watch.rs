@@ -1,9 +1,12 @@
 //! Who watches what: filters, and the registry that finds the watchers of a change.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::history::Transaction;
 use crate::intervals::Intervals;
 use crate::kv::{Event, KeyRange};
 
@@ -61,6 +64,24 @@ impl<Id: Ord> Registry<Id> {
     /// The watchers of a key.
     pub fn watching<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Id> {
         self.keys.get(key).into_iter().flatten().chain(self.ranges.watching(key))
+    }
+
+    /// Whom these transactions concern, and between which of their revisions.
+    pub fn concerned(&self, transactions: &[Arc<Transaction>]) -> BTreeMap<Id, Range<i64>>
+    where
+        Id: Clone,
+    {
+        let mut concerned: BTreeMap<Id, Range<i64>> = BTreeMap::new();
+        for transaction in transactions {
+            let (first, end) = (transaction.revision, transaction.revision + 1);
+            for id in transaction.events.iter().flat_map(|event| self.watching(&event.kv.key)) {
+                match concerned.get_mut(id) {
+                    Some(revisions) => revisions.end = end,
+                    None => drop(concerned.insert(id.clone(), first..end)),
+                }
+            }
+        }
+        concerned
     }
 }
 

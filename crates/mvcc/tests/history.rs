@@ -8,7 +8,7 @@ fn put(store: &mut Store, size: usize) {
 
 fn read(store: &Store, from: i64, bytes: usize) -> Result<Batch, Error> {
     let filter = Filter { range: KeyRange::all(), no_put: false, no_delete: false };
-    store.history().read(from, &filter, Limits { events: 100, bytes })
+    store.history().read(from..i64::MAX, &filter, Limits { events: 100, bytes })
 }
 
 /// What comes at once is bounded with the versions before: those are sent along.

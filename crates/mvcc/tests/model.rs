@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use mvcc::{
-    Compare, DeleteRange, Error, Filter, KeyRange, KeyValue, Limits, Op, OpResult, Put, Range, Relation, Store, Txn,
-    Value,
+    Compare, DeleteRange, Error, Filter, KeyRange, KeyValue, Limits, Op, OpResult, Put, Range, Registry, Relation,
+    Store, Txn, Value,
 };
 use proptest::prelude::*;
 
@@ -222,6 +222,7 @@ fn compare(store: &Store, model: &Model) {
         assert_eq!(found.kvs.iter().map(|kv| &**kv).collect::<Vec<_>>(), expected);
         watch(store, model, at);
     }
+    watch_together(store, model);
     for lease in &model.leases {
         let keys = &store.leases().get(*lease).expect("granted").keys;
         let held = model.state().values().filter(|kv| kv.lease == *lease);
@@ -239,7 +240,7 @@ fn watch(store: &Store, model: &Model, from: i64) {
     let mut next = from;
     let limits = Limits { events: 1, bytes: usize::MAX };
     loop {
-        let batch = store.history().read(next, &filter, limits).expect("uncompacted");
+        let batch = store.history().read(next..i64::MAX, &filter, limits).expect("uncompacted");
         seen.extend(batch.events.iter().map(|e| (*e.kv).clone()));
         next = batch.next;
         if batch.done {
@@ -247,6 +248,39 @@ fn watch(store: &Store, model: &Model, from: i64) {
         }
     }
     assert_eq!(seen.iter().collect::<Vec<_>>(), expected, "watch from {from}");
+}
+
+/// Watchers who read the history together, a part at a time, see what each would see alone.
+fn watch_together(store: &Store, model: &Model) {
+    let ranges = [KeyRange::Single(key(3)), KeyRange::from_wire(key(2), key(6)), KeyRange::all()];
+    let starts = model.compacted.max(1)..=model.revision();
+    let mut registry = Registry::default();
+    let mut watchers: Vec<(i64, Filter, Vec<KeyValue>)> = Vec::new();
+    for (n, from) in starts.enumerate() {
+        let range = ranges[n % ranges.len()].clone();
+        registry.insert(range.clone(), n);
+        watchers.push((from, Filter { range, no_put: false, no_delete: false }, Vec::new()));
+    }
+    let expected = watchers.iter().map(|(from, filter, _)| {
+        let wanted = |(at, kv): &&(i64, KeyValue)| at >= from && filter.range.contains(&kv.key);
+        model.events.iter().filter(wanted).map(|(_, kv)| kv.clone()).collect::<Vec<_>>()
+    });
+    let expected: Vec<_> = expected.collect();
+    let limits = Limits { events: usize::MAX, bytes: usize::MAX };
+    while let Some(from) = watchers.iter().map(|(next, ..)| *next).min() {
+        let part = store.history().part(from, 2).expect("uncompacted");
+        for (n, revisions) in registry.concerned(&part.transactions) {
+            let (next, filter, seen) = &mut watchers[n];
+            let revisions = revisions.start.max(*next)..revisions.end;
+            let batch = store.history().read(revisions, filter, limits).expect("uncompacted");
+            seen.extend(batch.events.iter().map(|event| (*event.kv).clone()));
+        }
+        watchers.iter_mut().for_each(|(next, ..)| *next = part.next.max(*next));
+        if part.done {
+            break;
+        }
+    }
+    assert_eq!(watchers.into_iter().map(|(.., seen)| seen).collect::<Vec<_>>(), expected);
 }
 
 fn command() -> impl Strategy<Value = Command> {

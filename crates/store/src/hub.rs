@@ -14,7 +14,7 @@ use std::sync::atomic::{
 
 use mvcc::{KeyRange, Registry, Transaction};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::server::ConnectionId;
 
@@ -84,17 +84,26 @@ impl PartialEq for Watcher {
 
 impl Eq for Watcher {}
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Hub {
     registry: Mutex<Registry<Watcher>>,
     published: AtomicI64,
     watchers: AtomicUsize,
     streams: AtomicUsize,
+    /// However many streams look through the history, half the processors are left to others.
+    turns: Semaphore,
 }
 
 impl Hub {
     pub fn new(revision: i64) -> Hub {
-        Hub { published: AtomicI64::new(revision), ..Hub::default() }
+        let turns = std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2));
+        Hub {
+            registry: Mutex::default(),
+            published: AtomicI64::new(revision),
+            watchers: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            turns: Semaphore::new(turns),
+        }
     }
 
     pub fn register(&self, range: KeyRange, stream: &Arc<Stream>, watch: i64) {
@@ -132,6 +141,11 @@ impl Hub {
     /// Every watch that something up to this revision concerns has been marked.
     pub fn published(&self) -> i64 {
         self.published.load(Acquire)
+    }
+
+    /// To look through a part of the history.
+    pub async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("it is never closed")
     }
 
     pub fn stream_opened(&self) {

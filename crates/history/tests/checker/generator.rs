@@ -256,15 +256,16 @@ impl World {
         let limits = mvcc::Limits { events, bytes: usize::MAX };
         let history = self.store.history();
         // As if each delivery were to a new watch: being cancelled is to be frequent.
-        let batch = match history.admit(watcher.next).and_then(|()| history.read(watcher.next, &filter, limits)) {
-            Ok(batch) => batch,
-            Err(mvcc::Error::Compacted { compact_revision }) => {
-                watcher.canceled = true;
-                watch.responses.push(Response { at, revision, message: Message::Canceled { compact_revision } });
-                return;
-            }
-            Err(error) => panic!("{error}"),
-        };
+        let batch =
+            match history.admit(watcher.next).and_then(|()| history.read(watcher.next..i64::MAX, &filter, limits)) {
+                Ok(batch) => batch,
+                Err(mvcc::Error::Compacted { compact_revision }) => {
+                    watcher.canceled = true;
+                    watch.responses.push(Response { at, revision, message: Message::Canceled { compact_revision } });
+                    return;
+                }
+                Err(error) => panic!("{error}"),
+            };
         watcher.next = watcher.next.max(batch.next);
         let shown = |event: &mvcc::Event| Event {
             kv: key_value(&event.kv),

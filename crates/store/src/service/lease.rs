@@ -106,7 +106,7 @@ fn min_ttl_seconds(election_timeout: Duration) -> i64 {
 impl Context {
     /// One without an id is given one.
     pub async fn grant(&self, asker: Asker, mut r: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, Refusal> {
-        self.check_space(0).await?;
+        let _room = self.check_space(mvcc::LEASE_BYTES).await?;
         r.ttl = r.ttl.max(min_ttl_seconds(self.limits.election_timeout));
         while r.id == 0 {
             let id: i64 = rand::random::<i64>() & i64::MAX;

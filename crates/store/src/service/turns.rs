@@ -241,7 +241,7 @@ impl Follow {
         // Nothing happened before the mark; what was before it may be compacted.
         let marked = self.stream.take_marked().remove(&WATCH).unwrap_or(self.next);
         let from = self.next.max(marked);
-        let batch = self.context.shared.state.read().kv.history().read(from, &self.filter, LIMITS)?;
+        let batch = self.context.shared.state.read().kv.history().read(from..i64::MAX, &self.filter, LIMITS)?;
         self.next = batch.next;
         if !batch.done {
             self.stream.mark(WATCH, self.next);

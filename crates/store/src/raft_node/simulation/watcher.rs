@@ -76,7 +76,7 @@ impl Watcher {
             let history = state.kv.history();
             // To a member that it was not at before, it is a new watch.
             let admitted = if std::mem::take(&mut self.arrives) { history.admit(self.next) } else { Ok(()) };
-            let batch = match admitted.and_then(|()| history.read(self.next, &filter, LIMITS)) {
+            let batch = match admitted.and_then(|()| history.read(self.next..i64::MAX, &filter, LIMITS)) {
                 Ok(batch) => batch,
                 Err(mvcc::Error::Compacted { compact_revision }) => {
                     self.start_again(now, compact_revision, revision);

@@ -1,25 +1,25 @@
 //! Watch streams: one task per stream, any number of watches on it.
 //!
 //! A watch is a place in the history. Being woken, the task reads on from there and sends
-//! whole transactions; a client that reads slowly slows down its own stream and no other.
+//! whole transactions; a client that reads slowly slows down its own stream and no other. Watches that are far behind
+//! read on together, a part of the history at a time, and others have their turn in between.
 //! The task is HTTP/2's own of the stream: an event wakes one task per watcher, not two.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::future::poll_fn;
+mod fragments;
+mod reading;
+mod responses;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
 
 use futures::Stream;
 use mvcc::{Filter, KeyRange};
-use parking_lot::Mutex;
-use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::access::Credentials;
 use super::{Context, requires_leader};
-use crate::config::GRPC_OVERHEAD_BYTES;
-use crate::convert;
 use crate::error::Refusal;
 use crate::hub;
 use crate::leader_watch;
@@ -27,20 +27,16 @@ use crate::metrics::Counted;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::watch_create_request::FilterType;
 use crate::pb::etcdserverpb::watch_request::RequestUnion;
-use crate::pb::mvccpb;
 use crate::server;
+use reading::Behind;
+use responses::{Answer, Driven, Responses};
 
 const SERVICE: &str = "etcdserverpb.Watch";
-/// Responses a stream may hold that the client has not read.
-const MAX_UNSENT: usize = 16;
-/// One response takes up to this, and then whole transactions.
-const LIMITS: mvcc::Limits = mvcc::Limits { events: 1_000, bytes: 1 << 20 };
 /// The id under which a stream as a whole is spoken of, and that of a watch never made.
 const NO_WATCH: i64 = -1;
 
 pub struct Watch(pub Context);
 
-type Answer = Result<pb::WatchResponse, Status>;
 type Answers = Pin<Box<dyn Stream<Item = Answer> + Send>>;
 
 #[tonic::async_trait]
@@ -65,45 +61,11 @@ impl pb::watch_server::Watch for Watch {
             responses: responses.clone(),
             said: 0,
             owed: 0,
+            behind: Behind::default(),
+            looked_at: 0,
         };
         let stream: Answers = Box::pin(Driven { task: Some(Box::pin(task.run(r.into_inner()))), responses });
         self.0.answer_stream(SERVICE, "Watch", Ok(stream))
-    }
-}
-
-/// What the client has not read yet.
-#[derive(Clone, Default)]
-struct Responses(Arc<Mutex<VecDeque<Answer>>>);
-
-impl Responses {
-    /// Waits while there is no room. Nobody has to be woken for it: who takes one drives the task as well.
-    async fn send(&self, response: Answer) {
-        poll_fn(|_| if self.0.lock().len() < MAX_UNSENT { Poll::Ready(()) } else { Poll::Pending }).await;
-        self.0.lock().push_back(response);
-    }
-
-    fn take(&self) -> Option<Answer> {
-        self.0.lock().pop_front()
-    }
-}
-
-/// What a task sends, read by whoever drives the task.
-struct Driven<F> {
-    task: Option<Pin<Box<F>>>,
-    responses: Responses,
-}
-
-impl<F: Future<Output = ()>> Stream for Driven<F> {
-    type Item = Answer;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Option<Answer>> {
-        self.task.take_if(|task| task.as_mut().poll(cx).is_ready());
-        match (self.responses.take(), &self.task) {
-            // Whoever takes it asks again, until there is none.
-            (Some(response), _) => Poll::Ready(Some(response)),
-            (None, Some(_)) => Poll::Pending,
-            (None, None) => Poll::Ready(None),
-        }
     }
 }
 
@@ -140,6 +102,9 @@ struct Task {
     said: i64,
     /// Progress notifications asked for and not sent.
     owed: usize,
+    behind: Behind,
+    /// Events since others had their turn.
+    looked_at: usize,
 }
 
 impl Task {
@@ -171,6 +136,10 @@ impl Task {
                 },
                 () = stream.marked() => {
                     self.read_marked().await;
+                    self.progress().await;
+                }
+                () = ready(()), if !self.behind.is_empty() => {
+                    self.catch_up().await;
                     self.progress().await;
                 }
                 _ = progress.tick(), if self.to_notify > 0 => {
@@ -281,6 +250,7 @@ impl Task {
             return false;
         };
         self.to_notify -= usize::from(place.progress_notify);
+        self.behind.remove(id);
         self.context.shared.hub.unregister(&place.filter.range, &self.stream, id);
         true
     }
@@ -293,77 +263,16 @@ impl Task {
         self.send(pb::WatchResponse { canceled: true, ..self.response(id, revision) }).await
     }
 
-    async fn read_marked(&mut self) {
-        for (id, marked) in self.stream.take_marked() {
-            self.read_on(id, marked).await;
-        }
-    }
-
-    /// Sends everything from the watch's place to the end of the history. Nothing that
-    /// concerns it happened before `marked`.
-    async fn read_on(&mut self, id: i64, marked: i64) {
-        while let Some(place) = self.watches.get_mut(&id) {
-            let shared = &self.context.shared;
-            let (read, revision) = {
-                let state = shared.state.read();
-                let from = place.next.max(marked);
-                (state.kv.history().read(from, &place.filter, LIMITS), state.kv.revision())
-            };
-            let batch = match read {
-                Ok(batch) => batch,
-                Err(mvcc::Error::Compacted { compact_revision }) => return self.compacted(id, compact_revision).await,
-                Err(error) => unreachable!("reading the history answered {error}"),
-            };
-            place.next = batch.next;
-            if !batch.events.is_empty() {
-                place.spoke = true;
-                place.said = batch.events.last().map_or(0, |last| last.kv.mod_revision);
-                self.said = self.said.max(place.said);
-                let tells = |e: &mvcc::Event| place.prev_kv && e.kv.mod_revision > place.compacted;
-                let events = batch.events.iter().map(|e| convert::event(e, tells(e))).collect();
-                let fragment = place.fragment;
-                let response = pb::WatchResponse { events, ..self.response(id, revision) };
-                self.send_events(response, fragment).await;
-            }
-            if batch.done {
-                return;
-            }
-        }
-    }
-
-    async fn send_events(&self, response: pb::WatchResponse, fragment: bool) {
-        let max = self.context.limits.max_request_bytes + GRPC_OVERHEAD_BYTES;
-        if !fragment || response.encoded_len() < max {
-            return self.send(response).await;
-        }
-        for part in fragments(response, max) {
-            self.send(part).await;
-        }
-    }
-
-    async fn compacted(&mut self, id: i64, compact_revision: i64) {
-        self.forget(id);
-        self.cancelled.insert(id);
-        let revision = self.context.shared.state.read().kv.revision();
-        let canceled = pb::WatchResponse {
-            canceled: true,
-            compact_revision: convert::compact_revision(compact_revision),
-            cancel_reason: Refusal::Compacted.to_string(),
-            ..self.response(id, revision)
-        };
-        self.send(canceled).await
-    }
-
     /// Says, as often as it was asked, that everything up to a revision was sent. The revision is one for which all
     /// marks have been set, and the marks are worked off before it is spoken. An event beyond it may have been read
     /// by then; it is about to be marked, and who asked hears of no revision before it any more.
     async fn progress(&mut self) {
-        if self.owed == 0 {
+        if self.owed == 0 || !self.behind.is_empty() {
             return;
         }
         let revision = self.context.shared.hub.published();
         self.read_marked().await;
-        if self.said <= revision {
+        if self.said <= revision && self.behind.is_empty() {
             for _ in 0..std::mem::take(&mut self.owed) {
                 self.send(self.response(NO_WATCH, revision)).await;
             }
@@ -376,7 +285,7 @@ impl Task {
         let mut quiet = Vec::new();
         for (id, place) in &mut self.watches {
             let spoke = std::mem::take(&mut place.spoke);
-            if place.progress_notify && !spoke && place.said <= revision {
+            if place.progress_notify && !spoke && place.said <= revision && !self.behind.contains(*id) {
                 quiet.push(*id);
             }
         }
@@ -405,51 +314,5 @@ fn filter(r: &pb::WatchCreateRequest) -> Filter {
         range: KeyRange::from_wire(own(&key), own(&r.range_end)),
         no_put: r.filters().any(|f| f == FilterType::Noput),
         no_delete: r.filters().any(|f| f == FilterType::Nodelete),
-    }
-}
-
-/// Cuts a response into pieces below `max` bytes; all but the last say that more follows.
-fn fragments(response: pb::WatchResponse, max: usize) -> Vec<pb::WatchResponse> {
-    let head = pb::WatchResponse { events: Vec::new(), ..response };
-    let mut parts: Vec<pb::WatchResponse> = Vec::new();
-    let mut room = 0;
-    for event in response.events {
-        let bytes = event_bytes(&event);
-        match parts.last_mut() {
-            Some(part) if bytes <= room => part.events.push(event),
-            _ => {
-                room = max.saturating_sub(head.encoded_len());
-                parts.push(pb::WatchResponse { events: vec![event], fragment: true, ..head.clone() });
-            }
-        }
-        room = room.saturating_sub(bytes);
-    }
-    if let Some(last) = parts.last_mut() {
-        last.fragment = false;
-    }
-    parts
-}
-
-fn event_bytes(event: &mvccpb::Event) -> usize {
-    let len = event.encoded_len();
-    len + prost::length_delimiter_len(len) + 1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fragments_keep_every_event_and_the_last_says_so() {
-        let event = |n: u8| mvccpb::Event {
-            kv: Some(mvccpb::KeyValue { value: vec![n; 100].into(), ..Default::default() }),
-            ..Default::default()
-        };
-        let events: Vec<_> = (0..10).map(event).collect();
-        let response = pb::WatchResponse { watch_id: 3, events: events.clone(), ..Default::default() };
-        let parts = fragments(response, 350);
-        assert!(parts.iter().all(|p| p.encoded_len() <= 350 && p.watch_id == 3));
-        assert_eq!(parts.iter().map(|p| p.fragment).collect::<Vec<_>>(), [true, true, true, false]);
-        assert_eq!(parts.into_iter().flat_map(|p| p.events).collect::<Vec<_>>(), events);
     }
 }
