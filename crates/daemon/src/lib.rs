@@ -7,6 +7,7 @@ pub mod config;
 pub mod health;
 pub mod metrics;
 pub mod notify;
+mod revoked;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

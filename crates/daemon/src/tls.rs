@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
@@ -40,6 +40,12 @@ pub enum Error {
         #[source]
         source: rustls::Error,
     },
+    #[error("{} holds no list of revoked certificates that can be used", path.display())]
+    Revoked {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("cannot set up TLS")]
     Config(#[from] rustls::Error),
     #[error("cannot set up client certificate verification")]
@@ -67,14 +73,6 @@ pub fn roots(path: &Path) -> Result<RootCertStore, Error> {
         roots.add(cert).map_err(|source| Error::Authority { path: path.to_owned(), source })?;
     }
     Ok(roots)
-}
-
-/// The lists of revoked certificates in a file, of PEM or one in DER.
-pub(crate) fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
-    let read = |source| Error::Read { what: "revoked certificates", path: path.to_owned(), source };
-    let bytes = std::fs::read(path).map_err(|error| read(pem::Error::Io(error)))?;
-    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(read)?;
-    Ok(if lists.is_empty() { vec![bytes.into()] } else { lists })
 }
 
 fn certified_key(cert: &Path, key: &Path) -> Result<CertifiedKey, Error> {

@@ -12,11 +12,12 @@ use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
-use crate::tls::{Error, provider, revoked, roots};
+use crate::revoked::{self, Plain};
+use crate::tls::{Error, provider, roots};
 use crate::watch_file::Watch;
 
 /// The authorities, and what they have revoked.
@@ -67,7 +68,10 @@ impl<V: ?Sized + Send + Sync + 'static> Reloading<V> {
                 self.current.store(Arc::new(new));
                 self.generation.fetch_add(1, Ordering::Release);
             }
-            Err(error) => tracing::warn!(%error, "keeping the authorities in use"),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(error, "keeping the authorities in use, and what they had revoked");
+            }
         }
     }
 }
@@ -83,28 +87,55 @@ async fn follow<V: ?Sized + Send + Sync + 'static>(trust: Weak<Reloading<V>>, mu
 
 /// Those whose clients a server believes, but for those in a list of revoked ones.
 pub fn of_clients(ca: &Path, crl: Option<&Path>, required: bool) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    let trust = Reloading::load(Files::new(ca, crl), client_verifier)?;
+    let trust = Reloading::load(Files::new(ca, crl), Verifier::make)?;
     Ok(Arc::new(Clients { trust, required, judged_later: false }))
 }
 
-fn client_verifier(files: &Files) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&files.ca)?), provider());
-    if let Some(crl) = &files.crl {
+/// Whom to believe as a client.
+#[derive(Debug)]
+struct Verifier {
+    chains: Arc<dyn ClientCertVerifier>,
+    revoked: Plain,
+}
+
+impl Verifier {
+    fn make(files: &Files) -> Result<Arc<Verifier>, Error> {
+        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&files.ca)?), provider());
+        let Some(crl) = &files.crl else {
+            return Ok(Arc::new(Verifier { chains: builder.build()?, revoked: Plain::default() }));
+        };
+        let revoked = revoked::read(crl)?;
         // An authority need not have revoked anything.
-        builder = builder.with_crls(revoked(crl)?).allow_unknown_revocation_status();
+        builder = builder.with_crls(revoked.lists).allow_unknown_revocation_status();
+        let chains = builder.build().map_err(|error| match error {
+            error @ VerifierBuilderError::InvalidCrl(_) => Error::Revoked { path: crl.clone(), source: error.into() },
+            error => error.into(),
+        })?;
+        Ok(Arc::new(Verifier { chains, revoked: revoked.plain }))
     }
-    Ok(builder.build()?)
+
+    fn verify(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        if std::iter::once(own).chain(others).any(|certificate| self.revoked.holds(certificate)) {
+            return Err(CertificateError::Revoked.into());
+        }
+        self.chains.verify_client_cert(own, others, now)
+    }
 }
 
 /// Those whose clients a server believes, asked after the handshake: a certificate that is not believed gets an answer
 /// in the server's own words, and counts no longer once its authority does not, on open connections too.
 #[derive(Debug)]
-pub struct ClientTrust(Arc<Reloading<dyn ClientCertVerifier>>);
+pub struct ClientTrust(Arc<Reloading<Verifier>>);
 
 impl ClientTrust {
     /// Needs a runtime.
     pub fn load(ca: &Path) -> Result<Arc<Self>, Error> {
-        Ok(Arc::new(Self(Reloading::load(Files::new(ca, None), client_verifier)?)))
+        Ok(Arc::new(Self(Reloading::load(Files::new(ca, None), Verifier::make)?)))
     }
 
     /// Changes whenever the answers of [`ClientTrust::believes`] may.
@@ -115,7 +146,7 @@ impl ClientTrust {
     /// Whether a chain, the client's own certificate first, ends at an authority and holds now.
     pub fn believes(&self, chain: &[CertificateDer<'_>]) -> bool {
         let verifier = self.0.current.load();
-        let verified = |(own, others)| verifier.verify_client_cert(own, others, UnixTime::now()).is_ok();
+        let verified = |(own, others)| verifier.verify(own, others, UnixTime::now()).is_ok();
         chain.split_first().is_some_and(verified)
     }
 }
@@ -170,7 +201,7 @@ pub fn of_servers(ca: &Path) -> Result<Arc<dyn ServerCertVerifier>, Error> {
 
 #[derive(Debug)]
 struct Clients {
-    trust: Arc<Reloading<dyn ClientCertVerifier>>,
+    trust: Arc<Reloading<Verifier>>,
     required: bool,
     judged_later: bool,
 }
@@ -194,7 +225,7 @@ impl ClientCertVerifier for Clients {
         if self.judged_later {
             return Ok(ClientCertVerified::assertion());
         }
-        self.trust.current.load().verify_client_cert(end_entity, intermediates, now)
+        self.trust.current.load().verify(end_entity, intermediates, now)
     }
 
     fn verify_tls12_signature(
@@ -203,7 +234,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.trust.current.load().verify_tls12_signature(message, cert, signed)
+        self.trust.current.load().chains.verify_tls12_signature(message, cert, signed)
     }
 
     fn verify_tls13_signature(
@@ -212,11 +243,11 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.trust.current.load().verify_tls13_signature(message, cert, signed)
+        self.trust.current.load().chains.verify_tls13_signature(message, cert, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.current.load().supported_verify_schemes()
+        self.trust.current.load().chains.supported_verify_schemes()
     }
 }
 

@@ -107,6 +107,22 @@ fn crl(issuer: &CertifiedIssuer<'static, KeyPair>, revoked: Option<&[u8]>) -> St
     params.signed_by(issuer).expect("an authority that may").pem().expect("encodable")
 }
 
+fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let len = u16::try_from(content.len()).expect("short").to_be_bytes();
+    [&[tag, 0x82][..], &len, &content].concat()
+}
+
+/// As `openssl ca -gencrl` writes it without a `crlnumber`.
+fn crl_of_version_1(issuer: &[u8], serial: &[u8]) -> Vec<u8> {
+    let time = der(0x17, &[b"260101000000Z"]);
+    // ecdsa-with-SHA256
+    let algorithm = der(0x30, &[&[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]]);
+    let revoked = der(0x30, &[&der(0x30, &[&der(2, &[serial]), &time])]);
+    let list = der(0x30, &[&algorithm, issuer, &time, &revoked]);
+    der(0x30, &[&list, &algorithm, &der(3, &[&[0]])])
+}
+
 /// From the next handshake on; an old list still counts.
 #[tokio::test]
 async fn who_is_revoked_is_not_believed() {
@@ -129,6 +145,16 @@ async fn who_is_revoked_is_not_believed() {
     fs::write(&list, crl(&own, Some(parsed.raw_serial()))).expect("writable");
     until(&acceptor, &connector, false).await;
     assert!(shake(&acceptor, &of_stranger).await, "its authority has no list");
+    fs::write(&list, crl(&own, None)).expect("writable");
+    until(&acceptor, &connector, true).await;
+    fs::write(&list, crl_of_version_1(parsed.issuer().as_raw(), parsed.raw_serial())).expect("writable");
+    until(&acceptor, &connector, false).await;
+    assert!(shake(&acceptor, &of_stranger).await, "it is not in the list");
+    fs::write(&list, crl_of_version_1(parsed.issuer().as_raw(), &[7])).expect("writable");
+    until(&acceptor, &connector, true).await;
+    fs::write(&list, "nonsense").expect("writable");
+    let error = crate::revoked::read(&list).err().expect("no list");
+    assert!(error.to_string().contains("crl.pem"), "{error}");
     fs::remove_dir_all(&dir).expect("there");
 }
 

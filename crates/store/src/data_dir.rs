@@ -67,9 +67,11 @@ pub async fn open<F: Future<Output = Result<Option<MembersResponse>>>>(
         );
         ensure!(
             saved.is_none() || founding.is_under_way()?,
-            "{} holds a checkpoint but no log, which had what was written since: remove the member and add it again; \
-             a lone member can only be restored from a snapshot",
-            member.display()
+            "{} holds a checkpoint, and {} not the log, which has what was written since: if it is elsewhere, say so by \
+             --wal-dir; if it is lost, remove the member and add it again; a lone member can only be restored from a \
+             snapshot",
+            member.display(),
+            wal_dir.display()
         );
         founding.begin()?;
         let beginning = match found().await? {

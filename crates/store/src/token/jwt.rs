@@ -16,11 +16,28 @@ const DEFAULT_TTL: Duration = Duration::from_secs(300);
 const OPTIONS: [&str; 4] = ["sign-method", "pub-key", "priv-key", "ttl"];
 
 /// The claims, under etcd's names.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct Claims {
     username: String,
     revision: u64,
     exp: u64,
+}
+
+/// The claims as another issuer may write them: when it ends, from when on it counts, when it was signed, in seconds and
+/// parts of them. The revision bounds a token without an end.
+#[derive(Debug, Deserialize)]
+struct Shown {
+    username: String,
+    revision: u64,
+    exp: Option<f64>,
+    nbf: Option<f64>,
+    iat: Option<f64>,
+}
+
+impl Shown {
+    fn is_valid(&self, now: f64) -> bool {
+        self.exp.is_none_or(|end| now <= end) && self.nbf.into_iter().chain(self.iat).all(|begin| begin <= now)
+    }
 }
 
 #[derive(Clone)]
@@ -56,8 +73,10 @@ impl Jwt {
         };
         let (sign, verify) = keys(algorithm, read("priv-key")?, read("pub-key")?)?;
         let mut validation = Validation::new(algorithm);
-        validation.leeway = 0;
         validation.validate_aud = false;
+        // Judged with the claims: here numbers alone would be, and other claims count as absent.
+        validation.validate_exp = false;
+        validation.required_spec_claims.clear();
         let jwt = Jwt {
             algorithm,
             sign: sign.map(Arc::new),
@@ -85,8 +104,9 @@ impl Jwt {
         Ok(jsonwebtoken::encode(&Header::new(self.algorithm), &claims, key)?)
     }
 
-    fn decode(&self, token: &str) -> Option<Claims> {
-        Some(jsonwebtoken::decode(token, &self.verify, &self.validation).ok()?.claims)
+    fn decode(&self, token: &str) -> Option<Shown> {
+        let shown: Shown = jsonwebtoken::decode(token, &self.verify, &self.validation).ok()?.claims;
+        shown.is_valid(now().as_secs_f64()).then_some(shown)
     }
 
     /// A token for a user whose password was right at this revision.
@@ -139,8 +159,12 @@ fn public_key(family: AlgorithmFamily, pem: &[u8]) -> jsonwebtoken::errors::Resu
     }
 }
 
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    now().as_secs()
 }
 
 #[cfg(test)]
@@ -206,5 +230,28 @@ mod tests {
         let (body, _) = body.split_once('.').expect("three parts");
         // {"alg":"none"}
         assert_eq!(jwt.caller(&format!("eyJhbGciOiJub25lIn0.{body}.")), Err(Error::InvalidToken));
+    }
+
+    #[test]
+    fn a_token_counts_while_its_issuer_says_so() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        write_keys(dir.path(), "a.key", "a.pub");
+        let jwt = load(dir.path(), "a.key", "a.pub").expect("a pair");
+        let key = jwt.sign.as_deref().expect("it was given");
+        let now = now_seconds();
+        let check = |times: serde_json::Value, counts: bool| {
+            let mut claims = serde_json::json!({"username": "ann", "revision": 7});
+            claims.as_object_mut().expect("one").extend(times.as_object().expect("one").clone());
+            let token = jsonwebtoken::encode(&Header::new(jwt.algorithm), &claims, key).expect("a key signs");
+            assert_eq!(jwt.caller(&token).is_ok(), counts, "{times}");
+        };
+        check(serde_json::json!({}), true);
+        check(serde_json::json!({"exp": now + 60, "nbf": now - 60, "iat": now - 60}), true);
+        check(serde_json::json!({"exp": now as f64 + 60.5}), true);
+        check(serde_json::json!({"exp": now - 60}), false);
+        check(serde_json::json!({"exp": now + 60, "nbf": now + 30}), false);
+        check(serde_json::json!({"exp": now + 60, "iat": now + 30}), false);
+        check(serde_json::json!({"exp": now + 60, "nbf": "now"}), false);
+        check(serde_json::json!({"exp": "never"}), false);
     }
 }
