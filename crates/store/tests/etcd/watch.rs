@@ -266,3 +266,68 @@ async fn progress_never_goes_back_behind_an_event() {
         writer.await.expect("all is written");
     }
 }
+
+/// Writes so much at once, and tells at which revision which key was put.
+async fn put_at_once(client: &Client, keys: std::ops::Range<i32>) -> BTreeMap<i64, String> {
+    let puts = keys.map(|n| {
+        let mut client = client.clone();
+        async move {
+            let key = format!("key/{}", n % 7);
+            let put = client.put(key.clone(), n.to_string(), None).await.expect("a plain put");
+            (put.header().expect("always").revision(), key)
+        }
+    });
+    futures::future::join_all(puts).await.into_iter().collect()
+}
+
+/// One that wants the past reads it in parts; it is told all of it once, before any progress beyond, and so is who began
+/// with the present on the same stream.
+#[tokio::test]
+async fn watches_of_the_past_and_of_the_present_share_a_stream() {
+    let server = Server::start(&[]);
+    let mut client = server.client().await;
+    let mut written = put_at_once(&client, 0..3_000).await;
+    let now = 3_002;
+    let starts = [
+        ("key/", 2),
+        ("key/3", 2),
+        ("key/3", 1_500),
+        ("key/", now - 1_000),
+        ("none", 2),
+        ("key/5", now),
+        ("key/", now),
+    ];
+    let mut stream = client.watch("other", None).await.expect("a new stream");
+    for (id, (key, from)) in (1..).zip(starts) {
+        let options = WatchOptions::new().with_watch_id(id).with_start_revision(from);
+        let options = if key.ends_with('/') { options.with_prefix() } else { options };
+        stream.watch(key, Some(options)).await.expect("one more watch");
+    }
+    stream.request_progress().await.expect("sent");
+    let more = client.clone();
+    let writer = tokio::spawn(async move { put_at_once(&more, 3_000..5_000).await });
+    let mut seen: BTreeMap<i64, Vec<(i64, String)>> = BTreeMap::new();
+    let mut progress = None;
+    while progress.is_none() || seen.get(&7).is_none_or(|seen| seen.len() < 2_000) || seen[&1].len() < 5_000 {
+        let response = next(&mut stream).await;
+        if response.watch_id() == -1 {
+            let told = response.header().expect("always").revision();
+            assert_eq!(progress.replace((told, seen.clone())).map(|(told, _)| told), None, "asked once");
+        }
+        let events = response.events().iter().map(|event| event.kv().expect("always"));
+        let events = events.map(|kv| (kv.mod_revision(), kv.key_str().expect("text").to_owned()));
+        seen.entry(response.watch_id()).or_default().extend(events);
+    }
+    written.extend(writer.await.expect("all is written"));
+    let (told, seen_by_then) = progress.expect("looked at above");
+    for (id, (key, from)) in (1..).zip(starts) {
+        let wanted = |at: i64, put: &str| at >= from && put.starts_with(key);
+        let expected = written.iter().filter(|(at, put)| wanted(**at, put)).map(|(at, put)| (*at, put.clone()));
+        let expected: Vec<_> = expected.collect();
+        let of = |seen: &BTreeMap<i64, Vec<_>>| seen.get(&id).cloned().unwrap_or_default();
+        let promised = expected.iter().take_while(|(at, _)| *at <= told).count();
+        assert!(of(&seen_by_then).len() >= promised, "{key} from {from}: progress {told} before its events");
+        let seen = of(&seen);
+        assert_eq!(seen, expected[..seen.len()], "{key} from {from}");
+    }
+}
