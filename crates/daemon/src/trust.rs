@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
-use crate::revoked::{self, Plain};
+use crate::revoked::Revoked;
 use crate::tls::{Error, provider, roots};
 use crate::watch_file::Watch;
 
@@ -95,23 +95,14 @@ pub fn of_clients(ca: &Path, crl: Option<&Path>, required: bool) -> Result<Arc<d
 #[derive(Debug)]
 struct Verifier {
     chains: Arc<dyn ClientCertVerifier>,
-    revoked: Plain,
+    revoked: Revoked,
 }
 
 impl Verifier {
     fn make(files: &Files) -> Result<Arc<Verifier>, Error> {
-        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&files.ca)?), provider());
-        let Some(crl) = &files.crl else {
-            return Ok(Arc::new(Verifier { chains: builder.build()?, revoked: Plain::default() }));
-        };
-        let revoked = revoked::read(crl)?;
-        // An authority need not have revoked anything.
-        builder = builder.with_crls(revoked.lists).allow_unknown_revocation_status();
-        let chains = builder.build().map_err(|error| match error {
-            error @ VerifierBuilderError::InvalidCrl(_) => Error::Revoked { path: crl.clone(), source: error.into() },
-            error => error.into(),
-        })?;
-        Ok(Arc::new(Verifier { chains, revoked: revoked.plain }))
+        let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&files.ca)?), provider()).build()?;
+        let revoked = files.crl.as_deref().map(Revoked::read).transpose()?.unwrap_or_default();
+        Ok(Arc::new(Verifier { chains, revoked }))
     }
 
     fn verify(

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::revoked::Revoked;
 use crate::tls::{ClientAuth, ReloadingCert, client_config, client_config_under, server_config};
 use crate::tls_policy::Policy;
 
@@ -152,8 +153,13 @@ async fn who_is_revoked_is_not_believed() {
     assert!(shake(&acceptor, &of_stranger).await, "it is not in the list");
     fs::write(&list, crl_of_version_1(parsed.issuer().as_raw(), &[7])).expect("writable");
     until(&acceptor, &connector, true).await;
+    // Another key of the same authority: it has signed nothing here.
+    fs::write(&list, crl(&authority("own"), None) + &crl(&own, Some(parsed.raw_serial()))).expect("writable");
+    until(&acceptor, &connector, false).await;
+    fs::write(&list, crl(&authority("own"), None) + &crl(&own, Some(&[7]))).expect("writable");
+    until(&acceptor, &connector, true).await;
     fs::write(&list, "nonsense").expect("writable");
-    let error = crate::revoked::read(&list).err().expect("no list");
+    let error = Revoked::read(&list).expect_err("no list");
     assert!(error.to_string().contains("crl.pem"), "{error}");
     fs::remove_dir_all(&dir).expect("there");
 }

@@ -1,5 +1,7 @@
 //! A snapshot on its way to a peer: the file of `etcdctl snapshot save`, piece by piece, as fast as the peer takes it.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio_stream::{Stream, StreamExt};
@@ -9,7 +11,7 @@ use tonic::Status;
 use super::client::PeerClient;
 use super::wire;
 use crate::pb::kvraft::SnapshotPiece;
-use crate::raft_node::{Input, Outgoing};
+use crate::raft_node::{Arrived, Input, Outgoing};
 use crate::snapshot::{Reader, Writer};
 use crate::state::State;
 
@@ -24,12 +26,13 @@ pub async fn send(mut client: PeerClient, outgoing: Outgoing) -> Result<(), Stat
     client.snapshot(futures::stream::iter(std::iter::once(announced).chain(pieces))).await
 }
 
-/// Snapshots that come in: one at a time, the newest, because each takes as much memory as the state.
+/// Snapshots that come in: one at a time, the newest, because each takes as much memory as the state. While one is being
+/// written down the next one waits at its sender.
 #[derive(Default)]
 pub struct Incoming {
     /// The term of the newest, and what ends it when a newer one comes.
     newest: Mutex<(u64, CancellationToken)>,
-    turn: AsyncMutex<()>,
+    turn: Arc<AsyncMutex<()>>,
 }
 
 impl Incoming {
@@ -43,11 +46,12 @@ impl Incoming {
         let message = message.ok_or_else(|| Status::invalid_argument("a snapshot that nothing announces"))?;
         let outdated = self.begin(message.term)?;
         let receiving = async {
-            let _turn = self.turn.lock().await;
-            read(pieces).await
+            let turn = self.turn.clone().lock_owned().await;
+            let state = Box::new(read(pieces).await?);
+            Ok(Arrived { state, turn: Some(turn) })
         };
-        let state = outdated.run_until_cancelled(receiving).await.ok_or_else(superseded)??;
-        Ok(Input::Snapshot(message, Box::new(state)))
+        let arrived = outdated.run_until_cancelled(receiving).await.unwrap_or_else(|| Err(superseded()))?;
+        Ok(Input::Snapshot(message, arrived))
     }
 
     /// Raft takes none of an earlier term. Whoever sends another in the same term has given up the one before.
@@ -120,6 +124,24 @@ mod tests {
         assert_eq!(older.err().map(|status| status.code()), Some(Code::Aborted));
         assert!(older_pieces.is_closed(), "nothing more of it is taken");
         assert!(matches!(newer, Ok(Input::Snapshot(message, _)) if message.term == 4));
+    }
+
+    /// As long as the one before has not been written down, it would be one state more in memory.
+    #[tokio::test]
+    async fn the_next_snapshot_waits_until_the_one_before_is_in_place() {
+        let incoming = Incoming::default();
+        let received = async |term| {
+            let (pieces, receiver) = announced(term);
+            send_all(&pieces);
+            drop(pieces);
+            incoming.receive(receiver).await
+        };
+        let first = received(3).await.expect("it is whole");
+        let second = received(4);
+        tokio::pin!(second);
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        drop(first);
+        assert!(matches!(second.await, Ok(Input::Snapshot(message, _)) if message.term == 4));
     }
 
     #[tokio::test]

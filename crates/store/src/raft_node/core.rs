@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use raft::prelude::{Entry, HardState, Message, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus};
 use raftlog::Mark;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::disk::Disk;
 use super::effects::{Effects, Job, Write};
@@ -55,7 +55,7 @@ pub enum Input {
     /// From peers.
     Messages(Vec<Message>),
     /// A snapshot has arrived whole, with the message that announced it.
-    Snapshot(Message, Box<State>),
+    Snapshot(Message, Arrived),
     Unreachable(u64),
     /// To whom, as leader of which term.
     SnapshotSent {
@@ -83,6 +83,19 @@ impl Input {
             Input::Messages(messages) => messages.iter().flat_map(|m| &m.entries).map(|e| e.data.len()).sum(),
             _ => 0,
         }
+    }
+}
+
+/// A snapshot that is here whole.
+pub struct Arrived {
+    pub state: Box<State>,
+    /// Kept until the state is durable here or let go: until then the next one does not come in.
+    pub turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl From<State> for Arrived {
+    fn from(state: State) -> Arrived {
+        Arrived { state: Box::new(state), turn: None }
     }
 }
 
@@ -153,9 +166,9 @@ pub struct Core {
     /// Messages that promise what their ready has written: they leave once it is durable.
     pub(super) held: VecDeque<(u64, Vec<Message>)>,
     /// A snapshot that has arrived and that Raft wants, until it is installed.
-    pub(super) arrived_snapshot: Option<(Mark, Box<State>)>,
+    pub(super) arrived_snapshot: Option<(Mark, Arrived)>,
     /// One that has arrived and for which there is no time yet.
-    waiting_snapshot: Option<(Message, Box<State>)>,
+    waiting_snapshot: Option<(Message, Arrived)>,
     /// A snapshot taken, whose checkpoint is not durable yet.
     pub(super) installing: Option<Install>,
     /// The ready whose snapshot the state holds already, and its entry: Raft may know once it is durable.
@@ -264,9 +277,10 @@ impl Core {
     }
 
     /// A lone leader needs none: nobody waits for its heartbeats. One who is left alone without leading has yet to find
-    /// out that it may.
+    /// out that it may, and what it had forwarded before may be lost.
     pub fn needs_clock(&self) -> bool {
-        !self.alone() || self.node.raft.state != raft::StateRole::Leader
+        let leads = self.alone() && self.node.raft.state == raft::StateRole::Leader;
+        !leads || !self.pending.is_empty() || !self.asked.is_empty()
     }
 
     pub fn alone(&self) -> bool {
@@ -448,12 +462,12 @@ impl Core {
     }
 
     /// Two leaders, one after the other, may both have sent one. Raft decides which it wants.
-    fn take_snapshot(&mut self, message: Message, state: Box<State>) -> Result<()> {
+    fn take_snapshot(&mut self, message: Message, arrived: Arrived) -> Result<()> {
         self.step(message)?;
-        let mark = Mark::from(state.applied);
+        let mark = Mark::from(arrived.state.applied);
         let wanted = self.node.snap().and_then(|snapshot| snapshot.metadata.as_ref());
         if wanted.is_some_and(|wanted| (wanted.index, wanted.term) == (mark.index, mark.term)) {
-            self.arrived_snapshot = Some((mark, state));
+            self.arrived_snapshot = Some((mark, arrived));
         }
         Ok(())
     }

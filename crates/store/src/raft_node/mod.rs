@@ -42,7 +42,7 @@ mod simulation;
 mod tests;
 mod threads;
 
-pub use core::{Config, Input, MAX_UNSAVED_BYTES, MAX_WAITING_BYTES};
+pub use core::{Arrived, Config, Input, MAX_UNSAVED_BYTES, MAX_WAITING_BYTES};
 pub use effects::Outgoing;
 pub use handle::{Answer, Handle, REQUEST_TIMEOUT};
 pub use log_view::{Kept, LogView};

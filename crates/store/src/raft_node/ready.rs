@@ -4,8 +4,9 @@ use anyhow::{Context, Result};
 use raft::prelude::{Entry, EntryType, HardState, Message, MessageType, Ready};
 use raft::{RawNode, StateRole};
 use raftlog::Mark;
+use tokio::sync::OwnedMutexGuard;
 
-use super::core::{Asked, Core, Read, context_id};
+use super::core::{Arrived, Asked, Core, Read, context_id};
 use super::effects::{Captured, Delivery, Job, Outgoing, Write};
 use super::log_view::{LogView, bytes_of};
 use crate::auth::attributed;
@@ -24,6 +25,7 @@ pub struct Install {
     hard_state: HardState,
     /// Later writes: the log goes on behind the snapshot.
     after: Vec<Write>,
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 /// Whether what a follower says may be heard before its log is durable: that the leader is heard, and what is asked of the
@@ -125,7 +127,7 @@ impl Core {
             Some(metadata) => {
                 let mark = Mark { index: metadata.index, term: metadata.term };
                 self.written = number;
-                return self.install(Install { mark, number, entries, hard_state, after: Vec::new() });
+                return self.install(Install { mark, number, entries, hard_state, after: Vec::new(), turn: None });
             }
             None if must_sync => {
                 self.write(Write::Append { number, entries, hard_state });
@@ -223,7 +225,8 @@ impl Core {
     /// The snapshot's state takes the place of this member's at once; it is promised once its checkpoint is durable.
     fn install(&mut self, install: Install) -> Result<()> {
         let arrived = self.arrived_snapshot.take().filter(|(mark, _)| *mark == install.mark);
-        let (_, state) = arrived.context("Raft took a snapshot that has not arrived")?;
+        let (_, Arrived { state, turn }) = arrived.context("Raft took a snapshot that has not arrived")?;
+        let install = Install { turn, ..install };
         let head = Head { installed: true, ..state.head() };
         let (written, written_bytes) = (state.kv.records(), state.kv.size_bytes());
         let changes = mvcc::Changes { written, written_bytes, ..mvcc::Changes::default() };
@@ -246,7 +249,8 @@ impl Core {
     }
 
     pub(super) fn installed(&mut self, install: Install) {
-        let Install { mark, number, entries, hard_state, after } = install;
+        let Install { mark, number, entries, hard_state, after, turn } = install;
+        drop(turn);
         self.begun_anew = number;
         self.effects.writes.push(Write::Jump(mark));
         self.give(Write::Append { number, entries, hard_state });

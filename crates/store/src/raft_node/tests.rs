@@ -185,7 +185,7 @@ fn who_installs_a_snapshot_answers_the_leader() {
     let snapshot = Some(Snapshot { metadata, ..Snapshot::default() });
     let mut message = Message { from: 2, to: 1, term: 2, snapshot, ..Message::default() };
     message.set_msg_type(MessageType::MsgSnapshot);
-    core.take(Input::Snapshot(message, Box::new(state))).expect("taken");
+    core.take(Input::Snapshot(message, state.into())).expect("taken");
     core.drive().expect("begins");
     assert_eq!((core.effects.jobs.len(), core.effects.writes.len()), (1, 0), "the log waits for the checkpoint");
     for heartbeat in 1..=3 {
@@ -406,4 +406,17 @@ fn who_leads_no_more_stops_the_snapshots_it_was_sending() {
     core.effects = Effects::default();
     hear(&mut core, MessageType::MsgHeartbeat, 9, 0);
     assert!(core.effects.deposed);
+}
+
+/// It would keep its place among the writes, and the member from ending.
+#[test]
+fn who_is_left_alone_lets_go_of_what_it_had_forwarded() {
+    let mut core = leader(100);
+    assert!(!core.needs_clock());
+    let (forwarded, answer) = proposal(Op::Put(pb::PutRequest::default()));
+    core.pending.insert(7, forwarded);
+    drop(answer);
+    assert!(core.needs_clock());
+    core.tick();
+    assert!(!core.needs_clock());
 }

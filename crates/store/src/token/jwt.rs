@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use rustls::pki_types::PrivateSec1KeyDer;
+use rustls::pki_types::pem::PemObject;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::auth::{Caller, Error};
 use crate::config::duration;
@@ -29,9 +31,17 @@ struct Claims {
 struct Shown {
     username: String,
     revision: u64,
+    #[serde(default, deserialize_with = "number")]
     exp: Option<f64>,
+    #[serde(default, deserialize_with = "number")]
     nbf: Option<f64>,
+    #[serde(default, deserialize_with = "number")]
     iat: Option<f64>,
+}
+
+/// What is there is one: `null` is a slip, not a token without an end.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    f64::deserialize(deserializer).map(Some)
 }
 
 impl Shown {
@@ -130,7 +140,7 @@ fn keys(algorithm: Algorithm, private: Option<Vec<u8>>, public: Option<Vec<u8>>)
         return Ok((Some(EncodingKey::from_secret(&secret)), DecodingKey::from_secret(&secret)));
     }
     let sign =
-        private.map(|pem| private_key(family, &pem).context("priv-key is no key for sign-method")).transpose()?;
+        private.map(|pem| private_key(algorithm, &pem).context("priv-key is no key for sign-method")).transpose()?;
     let verify = match (public, &sign) {
         (Some(pem), _) => public_key(family, &pem).context("pub-key is no key for sign-method")?,
         (None, Some(sign)) => Jwk::from_encoding_key(sign, algorithm)
@@ -141,13 +151,37 @@ fn keys(algorithm: Algorithm, private: Option<Vec<u8>>, public: Option<Vec<u8>>)
     Ok((sign, verify))
 }
 
-fn private_key(family: AlgorithmFamily, pem: &[u8]) -> jsonwebtoken::errors::Result<EncodingKey> {
-    match family {
+fn private_key(algorithm: Algorithm, pem: &[u8]) -> jsonwebtoken::errors::Result<EncodingKey> {
+    match algorithm.family() {
         AlgorithmFamily::Rsa => EncodingKey::from_rsa_pem(pem),
-        AlgorithmFamily::Ec => EncodingKey::from_ec_pem(pem),
+        AlgorithmFamily::Ec => match PrivateSec1KeyDer::from_pem_slice(pem) {
+            Ok(key) => Ok(EncodingKey::from_ec_der(&as_pkcs8(algorithm, key.secret_sec1_der()))),
+            Err(_) => EncodingKey::from_ec_pem(pem),
+        },
         AlgorithmFamily::Ed => EncodingKey::from_ed_pem(pem),
         AlgorithmFamily::Hmac => Ok(EncodingKey::from_secret(pem)),
     }
+}
+
+/// As `openssl ecparam -genkey` writes it, in the form that is read here: RFC 5958 around RFC 5915.
+fn as_pkcs8(algorithm: Algorithm, sec1: &[u8]) -> Vec<u8> {
+    const VERSION: &[u8] = &[2, 1, 0];
+    const EC_PUBLIC_KEY: &[u8] = &[6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+    const PRIME256V1: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+    const SECP384R1: &[u8] = &[6, 5, 0x2b, 0x81, 4, 0, 0x22];
+    let curve = if algorithm == Algorithm::ES384 { SECP384R1 } else { PRIME256V1 };
+    der(0x30, &[VERSION, &der(0x30, &[EC_PUBLIC_KEY, curve]), &der(4, &[sec1])])
+}
+
+fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let len = content.len().to_be_bytes();
+    let len: &[u8] = match content.len() {
+        0..0x80 => &len[len.len() - 1..],
+        0x80..0x100 => &[0x81, len[len.len() - 1]],
+        _ => &[0x82, len[len.len() - 2], len[len.len() - 1]],
+    };
+    [&[tag], len, &content].concat()
 }
 
 fn public_key(family: AlgorithmFamily, pem: &[u8]) -> jsonwebtoken::errors::Result<DecodingKey> {
@@ -232,6 +266,30 @@ mod tests {
         assert_eq!(jwt.caller(&format!("eyJhbGciOiJub25lIn0.{body}.")), Err(Error::InvalidToken));
     }
 
+    /// What `openssl ecparam -genkey` wrote.
+    #[test]
+    fn a_key_may_be_of_the_older_form() {
+        const KEYS: [(&str, &str); 2] = [
+            (
+                "ES256",
+                "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIJgOUDXZK5hVnMVovgVMTpw4i1Raarw/96MfbLTmNpksoAoGCCqGSM49\nAwEHoUQDQgAEeTlDVEmWEBAe6j83W9kQa67UMbSTSR7IWxAs9aSxIjkmOveiQobK\njFjYcZRenTYBbhuDDOK6LauLrjr03sBitA==\n-----END EC PRIVATE KEY-----",
+            ),
+            (
+                "ES384",
+                "-----BEGIN EC PARAMETERS-----\nBgUrgQQAIg==\n-----END EC PARAMETERS-----\n-----BEGIN EC PRIVATE KEY-----\nMIGkAgEBBDDnve5FxK5qNIillG5s2oM92Q0ZzjcS4rKYp+UQUQkG8d6ZGfjotxHx\nQcdtWhw5AbigBwYFK4EEACKhZANiAAST+yLnN4f81gk74pl2eq8YUqjRf/tj0ysQ\nV9ewp4wlYmpGG0qL1kMUE/u//NqZE2xJM0KhEbpFNyUAJp4ako+agziRY4XV+1dC\nv4v7UbRnbyDD0CSBeDKnBIiH9+YC6+M=\n-----END EC PRIVATE KEY-----",
+            ),
+        ];
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for (method, pem) in KEYS {
+            let path = dir.path().join(method);
+            std::fs::write(&path, pem).expect("writable");
+            let path = path.display().to_string();
+            let jwt = Jwt::load(BTreeMap::from([("sign-method", method), ("priv-key", path.as_str())])).expect("a key");
+            let token = jwt.assign("ann", 7).expect("a key to sign with");
+            assert_eq!(jwt.caller(&token).map(|caller| caller.user).as_deref(), Ok("ann"));
+        }
+    }
+
     #[test]
     fn a_token_counts_while_its_issuer_says_so() {
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -253,5 +311,6 @@ mod tests {
         check(serde_json::json!({"exp": now + 60, "iat": now + 30}), false);
         check(serde_json::json!({"exp": now + 60, "nbf": "now"}), false);
         check(serde_json::json!({"exp": "never"}), false);
+        check(serde_json::json!({"exp": null}), false);
     }
 }

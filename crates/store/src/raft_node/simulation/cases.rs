@@ -313,7 +313,7 @@ fn snapshots_arrive(ends: &[u64]) -> Result<Member, String> {
         let snapshot = Some(Snapshot { metadata, ..Snapshot::default() });
         let mut message = Message { from: 1, to: 10, term: 2, snapshot, ..Message::default() };
         message.set_msg_type(MessageType::MsgSnapshot);
-        core.take(Input::Snapshot(message, Box::new(state))).map_err(|e| format!("{e:#}"))?;
+        core.take(Input::Snapshot(message, state.into())).map_err(|e| format!("{e:#}"))?;
     }
     core.drive().map_err(|e| format!("{e:#}"))?;
     Ok(member)

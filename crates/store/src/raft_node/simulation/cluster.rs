@@ -228,7 +228,7 @@ impl Cluster {
                 let records = captured.records.iter().map(|(at, kv)| (*at, mvcc::KeyValue::clone(kv)));
                 let state = State::restore(captured.head.clone(), records).map_err(|e| e.to_string())?;
                 self.figures.count("snapshots");
-                self.input(n, Input::Snapshot(outgoing.message.clone(), Box::new(state)))?;
+                self.input(n, Input::Snapshot(outgoing.message.clone(), state.into()))?;
                 self.answer_snapshot(&outgoing.message, true)
             }
         }

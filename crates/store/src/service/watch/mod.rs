@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use futures::Stream;
 use mvcc::{Filter, KeyRange};
+use tokio::time::MissedTickBehavior;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::access::Credentials;
@@ -116,7 +117,7 @@ impl Task {
 
     async fn serve(&mut self, mut requests: Streaming<pb::WatchRequest>) {
         let mut progress = tokio::time::interval(self.context.limits.progress_interval);
-        progress.reset();
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (drain, stream) = (self.context.drain.clone(), self.stream.clone());
         let mut draining = pin!(drain.cancelled());
         let shared = self.context.shared.clone();
@@ -125,7 +126,15 @@ impl Task {
         loop {
             tokio::select! {
                 request = requests.message(), if asks => match request {
-                    Ok(Some(request)) => self.request(request).await,
+                    Ok(Some(request)) => {
+                        let notifies = self.to_notify > 0;
+                        self.request(request).await;
+                        // With the last one that was behind gone, nobody else would.
+                        self.progress().await;
+                        if !notifies {
+                            progress.reset();
+                        }
+                    }
                     // It has asked for all that it wants, and goes on listening.
                     Ok(None) => asks = false,
                     Err(status) => {
@@ -157,7 +166,6 @@ impl Task {
             Some(RequestUnion::CancelRequest(r)) => self.cancel(r.watch_id).await,
             Some(RequestUnion::ProgressRequest(_)) => {
                 self.owed += 1;
-                self.progress().await
             }
             None => {}
         }
@@ -265,16 +273,17 @@ impl Task {
 
     /// Says, as often as it was asked, that everything up to a revision was sent. The revision is one for which all
     /// marks have been set, and the marks are worked off before it is spoken. An event beyond it may have been read
-    /// by then; it is about to be marked, and who asked hears of no revision before it any more.
+    /// by then; it is about to be published, and who asked hears of no revision before it any more.
     async fn progress(&mut self) {
-        if self.owed == 0 || !self.behind.is_empty() {
-            return;
-        }
-        let revision = self.context.shared.hub.published();
-        self.read_marked().await;
-        if self.said <= revision && self.behind.is_empty() {
-            for _ in 0..std::mem::take(&mut self.owed) {
-                self.send(self.response(NO_WATCH, revision)).await;
+        while self.owed > 0 && self.behind.is_empty() {
+            let revision = self.context.shared.hub.published();
+            self.read_marked().await;
+            if self.said > revision {
+                tokio::task::yield_now().await;
+            } else if self.behind.is_empty() {
+                for _ in 0..std::mem::take(&mut self.owed) {
+                    self.send(self.response(NO_WATCH, revision)).await;
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use mvcc::{KeyRange, Registry, Transaction};
+use mvcc::{KeyRange, Registry};
 use prost::Message;
 
 use super::Task;
@@ -13,6 +13,7 @@ use crate::config::GRPC_OVERHEAD_BYTES;
 use crate::convert;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
+use crate::shared::Shared;
 
 /// One response takes up to this, and then whole transactions.
 const LIMITS: mvcc::Limits = mvcc::Limits { events: 1_000, bytes: 1 << 20 };
@@ -20,6 +21,9 @@ const LIMITS: mvcc::Limits = mvcc::Limits { events: 1_000, bytes: 1 << 20 };
 const FAR: i64 = 1_000;
 /// How many events are looked at before others have their turn.
 const TURN_EVENTS: usize = 8_192;
+/// Parts are smaller where there are many watches, each of which may want every event.
+const PART_WORK: usize = 1 << 20;
+const MIN_PART_EVENTS: usize = 256;
 /// What a reading costs by itself, in events looked at.
 const READING_EVENTS: usize = 64;
 
@@ -43,21 +47,21 @@ impl Task {
     pub(super) async fn catch_up(&mut self) {
         let places = self.behind.ids().filter_map(|id| self.watches.get(&id));
         let Some(from) = places.map(|place| place.next).min() else { return };
-        let part = {
-            let _turn = self.context.shared.hub.turn().await;
-            let part = self.context.shared.state.read().kv.history().part(from, TURN_EVENTS);
-            part.map(|part| (self.behind.concerned(&part.transactions), part.next, part.done))
-        };
+        // A task of its own: this one rests while its client takes nothing, and would keep the turn of others.
+        let (shared, behind) = (self.context.shared.clone(), std::mem::take(&mut self.behind));
+        let looking = tokio::spawn(look_through(shared, behind, from));
+        let (behind, part) = looking.await.expect("it neither panics nor is stopped");
+        self.behind = behind;
         match part {
-            Ok((concerned, next, done)) => self.take_part(concerned, next, done).await,
+            Ok(part) => self.take_part(part).await,
             Err(mvcc::Error::Compacted { compact_revision }) => self.fallen_behind(from, compact_revision).await,
             Err(error) => unreachable!("reading the history answered {error}"),
         }
         tokio::task::yield_now().await;
     }
 
-    async fn take_part(&mut self, concerned: BTreeMap<i64, Range<i64>>, next: i64, done: bool) {
-        for (id, revisions) in concerned {
+    async fn take_part(&mut self, part: Part) {
+        for (id, revisions) in part.concerned {
             if let Some(place) = self.watches.get_mut(&id) {
                 place.next = place.next.max(revisions.start);
                 self.read_on(id, revisions.end).await;
@@ -65,10 +69,10 @@ impl Task {
         }
         for id in self.behind.ids() {
             if let Some(place) = self.watches.get_mut(&id) {
-                place.next = place.next.max(next);
+                place.next = place.next.max(part.next);
             }
         }
-        if done {
+        if part.done {
             self.behind = Behind::default();
         }
     }
@@ -143,6 +147,27 @@ impl Task {
     }
 }
 
+/// What a part of the history has for those who are behind.
+struct Part {
+    /// Whom it concerns, and between which revisions.
+    concerned: BTreeMap<i64, Range<i64>>,
+    /// Where the next part begins.
+    next: i64,
+    done: bool,
+}
+
+async fn look_through(shared: Arc<Shared>, behind: Behind, from: i64) -> (Behind, Result<Part, mvcc::Error>) {
+    let events = (PART_WORK / behind.watches.len().max(1)).clamp(MIN_PART_EVENTS, TURN_EVENTS);
+    let _turn = shared.hub.turn().await;
+    let part = shared.state.read().kv.history().part(from, events);
+    let part = part.map(|part| Part {
+        concerned: behind.ranges.concerned(&part.transactions),
+        next: part.next,
+        done: part.done,
+    });
+    (behind, part)
+}
+
 /// The watches of a stream that are far behind.
 #[derive(Default)]
 pub struct Behind {
@@ -172,9 +197,5 @@ impl Behind {
 
     fn ids(&self) -> impl Iterator<Item = i64> {
         self.watches.keys().copied()
-    }
-
-    fn concerned(&self, transactions: &[Arc<Transaction>]) -> BTreeMap<i64, Range<i64>> {
-        self.ranges.concerned(transactions)
     }
 }
