@@ -277,7 +277,8 @@ impl Session {
     }
 
     fn end(&mut self, id: u32, reset: Option<u32>, woken: &mut Vec<Waker>) {
-        if let Some(stream) = self.streams.get_mut(&id) {
+        // A server that has answered may still say that it wants to hear no more of the question.
+        if let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.ended) {
             stream.ended = true;
             stream.reset = reset;
             woken.extend(stream.waker.take());

@@ -147,3 +147,17 @@ fn a_call_that_is_let_go_is_cancelled() {
     assert_eq!(frames(&mut session.out), [(kind::RST_STREAM, 0, id, vec![0, 0, 0, 8])]);
     assert!(session.call(id).is_none());
 }
+
+#[test]
+fn an_answer_is_whole_whatever_the_server_says_after_it() {
+    for (answered, reset) in [(true, None), (false, Some(0))] {
+        let mut session = session();
+        let id = session.open("/a");
+        if answered {
+            receive(&mut session, wire(kind::HEADERS, END_STREAM | END_HEADERS, id, &[])).expect("sound");
+        }
+        receive(&mut session, wire(kind::RST_STREAM, 0, id, &0_u32.to_be_bytes())).expect("sound");
+        let (_, ended, told) = session.call(id).expect("under way");
+        assert_eq!((ended, told), (true, reset), "answered: {answered}");
+    }
+}
