@@ -41,23 +41,49 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-/// All changes of one main revision, in order. Never empty.
-#[derive(Debug)]
-pub struct Transaction {
-    pub revision: i64,
-    pub events: Box<[Event]>,
+/// All changes of one main revision, in order. Never empty, and cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Transaction(Events);
+
+/// Most have one, which needs no room of its own.
+#[derive(Debug, Clone)]
+enum Events {
+    One(Event),
+    Several(Arc<Box<[Event]>>),
 }
 
 impl Transaction {
+    pub(crate) fn of(mut events: Vec<Event>) -> Transaction {
+        assert!(!events.is_empty(), "a transaction has events");
+        Transaction(match (events.pop(), events.is_empty()) {
+            (Some(only), true) => Events::One(only),
+            (last, _) => {
+                events.extend(last);
+                Events::Several(Arc::new(events.into_boxed_slice()))
+            }
+        })
+    }
+
+    pub fn events(&self) -> &[Event] {
+        match &self.0 {
+            Events::One(event) => std::slice::from_ref(event),
+            Events::Several(events) => events,
+        }
+    }
+
+    pub fn revision(&self) -> i64 {
+        self.events()[0].kv.mod_revision
+    }
+
     fn bytes(&self) -> usize {
-        self.events.iter().map(|event| event.bytes() + EVENT_OVERHEAD_BYTES).sum()
+        self.events().iter().map(|event| event.bytes() + EVENT_OVERHEAD_BYTES).sum()
     }
 }
 
 /// The transactions from `oldest` on, oldest first.
 #[derive(Debug, Default)]
 pub struct History {
-    transactions: VecDeque<Arc<Transaction>>,
+    transactions: VecDeque<Transaction>,
     compacted: i64,
     /// From here on nothing is missing; not after `compacted`.
     oldest: i64,
@@ -81,7 +107,7 @@ pub struct Batch {
 /// A part of the history, for those who read it together.
 #[derive(Debug, Default)]
 pub struct Part {
-    pub transactions: Vec<Arc<Transaction>>,
+    pub transactions: Vec<Transaction>,
     /// Where the next part begins.
     pub next: i64,
     /// Whether the end of the history was reached.
@@ -90,17 +116,16 @@ pub struct Part {
 
 impl History {
     pub(crate) fn push(&mut self, transaction: Transaction) {
-        assert!(!transaction.events.is_empty(), "a transaction has events");
         assert!(
-            self.transactions.back().is_none_or(|last| last.revision < transaction.revision),
+            self.transactions.back().is_none_or(|last| last.revision() < transaction.revision()),
             "revisions only grow"
         );
-        self.transactions.push_back(Arc::new(transaction));
+        self.transactions.push_back(transaction);
     }
 
     /// Lets go of everything before `at`, but for what watchers may be about to read. Returns what no longer counts as
     /// unread history since the last time: the transactions up to and including `at`.
-    pub(crate) fn compact(&mut self, at: i64) -> Vec<Arc<Transaction>> {
+    pub(crate) fn compact(&mut self, at: i64) -> Vec<Transaction> {
         assert!(at >= self.compacted, "compaction only goes forward");
         let (from, gone, passed) = (self.position(self.compacted), self.position(at), self.position(at + 1));
         let list = self.transactions.range(from..passed).cloned().collect();
@@ -121,7 +146,7 @@ impl History {
             && let Some(gone) = self.transactions.pop_front()
         {
             self.kept_bytes -= gone.bytes();
-            self.oldest = gone.revision + 1;
+            self.oldest = gone.revision() + 1;
         }
         if self.transactions.capacity() > 4 * self.transactions.len() {
             self.transactions.shrink_to_fit();
@@ -142,17 +167,17 @@ impl History {
         let Some(last) = self.transactions.back() else { return 0 };
         // Revisions follow each other without a gap but where history was lost to a restart after
         // a compaction, so counting back from the end nearly always meets the one that is sought.
-        let from_end = usize::try_from(last.revision + 1 - revision).unwrap_or(0);
+        let from_end = usize::try_from(last.revision() + 1 - revision).unwrap_or(0);
         if let Some(guess) = self.transactions.len().checked_sub(from_end)
-            && self.transactions.get(guess).is_none_or(|t| t.revision == revision)
+            && self.transactions.get(guess).is_none_or(|t| t.revision() == revision)
         {
             return guess;
         }
-        self.transactions.partition_point(|t| t.revision < revision)
+        self.transactions.partition_point(|t| t.revision() < revision)
     }
 
     /// The transactions from `revision` on.
-    pub fn since(&self, revision: i64) -> impl Iterator<Item = &Arc<Transaction>> {
+    pub fn since(&self, revision: i64) -> impl Iterator<Item = &Transaction> {
         self.transactions.range(self.position(revision)..)
     }
 
@@ -162,18 +187,18 @@ impl History {
         self.check(revisions.start, self.oldest)?;
         let mut batch = Batch { next: revisions.start, ..Batch::default() };
         let mut bytes = 0;
-        for transaction in self.since(revisions.start).take_while(|t| t.revision < revisions.end) {
+        for transaction in self.since(revisions.start).take_while(|t| t.revision() < revisions.end) {
             if batch.events.len() >= limits.events || batch.scanned >= MAX_SCANNED {
                 return Ok(batch);
             }
-            batch.scanned += transaction.events.len();
-            let matching = || transaction.events.iter().filter(|event| filter.matches(event));
+            batch.scanned += transaction.events().len();
+            let matching = || transaction.events().iter().filter(|event| filter.matches(event));
             bytes += matching().map(Event::bytes).sum::<usize>();
             if bytes > limits.bytes && !batch.events.is_empty() {
                 return Ok(batch);
             }
             batch.events.extend(matching().cloned());
-            batch.next = transaction.revision + 1;
+            batch.next = transaction.revision() + 1;
         }
         batch.done = true;
         Ok(batch)
@@ -188,11 +213,29 @@ impl History {
             if taken >= events {
                 return Ok(part);
             }
-            taken += transaction.events.len();
-            part.next = transaction.revision + 1;
+            taken += transaction.events().len();
+            part.next = transaction.revision() + 1;
             part.transactions.push(transaction.clone());
         }
         part.done = true;
         Ok(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::KeyValue;
+
+    /// Every write has one, for as long as it is not compacted.
+    #[test]
+    fn a_transaction_of_one_event_takes_no_more_than_the_event() {
+        assert_eq!(size_of::<Transaction>(), size_of::<Event>());
+        let event =
+            |revision| Event { kv: Arc::new(KeyValue { mod_revision: revision, ..KeyValue::default() }), prev: None };
+        for events in 1..4 {
+            let transaction = Transaction::of((0..events).map(|_| event(7)).collect());
+            assert_eq!((transaction.events().len(), transaction.revision()), (events, 7));
+        }
     }
 }

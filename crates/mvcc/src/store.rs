@@ -225,7 +225,7 @@ impl Store {
         }
         self.compacted = at;
         for transaction in self.history.compact(at) {
-            for event in &transaction.events {
+            for event in transaction.events() {
                 self.compact_key(&event.kv.key, at);
             }
         }
@@ -318,7 +318,7 @@ impl Store {
         if events.is_empty() {
             return;
         }
-        self.history.push(Transaction { revision: self.revision, events: std::mem::take(events).into_boxed_slice() });
+        self.history.push(Transaction::of(std::mem::take(events)));
     }
 
     /// Adds a version to the index and moves its key between leases. `next` makes it of the key's name, as all its

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -67,14 +66,14 @@ impl<Id: Ord> Registry<Id> {
     }
 
     /// Whom these transactions concern, and between which of their revisions.
-    pub fn concerned(&self, transactions: &[Arc<Transaction>]) -> BTreeMap<Id, Range<i64>>
+    pub fn concerned(&self, transactions: &[Transaction]) -> BTreeMap<Id, Range<i64>>
     where
         Id: Clone,
     {
         let mut concerned: BTreeMap<Id, Range<i64>> = BTreeMap::new();
         for transaction in transactions {
-            let (first, end) = (transaction.revision, transaction.revision + 1);
-            for id in transaction.events.iter().flat_map(|event| self.watching(&event.kv.key)) {
+            let (first, end) = (transaction.revision(), transaction.revision() + 1);
+            for id in transaction.events().iter().flat_map(|event| self.watching(&event.kv.key)) {
                 match concerned.get_mut(id) {
                     Some(revisions) => revisions.end = end,
                     None => drop(concerned.insert(id.clone(), first..end)),

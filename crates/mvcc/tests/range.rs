@@ -59,7 +59,7 @@ fn a_watcher_is_told_of_the_version_before_the_transaction() {
     let answered: Vec<i64> = deleted.prev_kvs.iter().map(|kv| kv.mod_revision).collect();
     assert_eq!(answered, [3, 3], "who deletes is told of what is deleted");
     let told = |key: &str, store: &Store| -> Vec<Option<i64>> {
-        let events = store.history().since(3).flat_map(|transaction| transaction.events.iter());
+        let events = store.history().since(3).flat_map(|transaction| transaction.events().iter());
         let of_key = events.filter(|event| event.kv.key == key.as_bytes());
         of_key.map(|event| event.prev.as_ref().map(|prev| prev.mod_revision)).collect()
     };

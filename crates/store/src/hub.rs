@@ -119,9 +119,9 @@ impl Hub {
     }
 
     /// Called in the order of the log, after the state holds the changes.
-    pub fn publish(&self, transactions: &[Arc<Transaction>], revision: i64) {
+    pub fn publish(&self, transactions: &[Transaction], revision: i64) {
         let registry = self.registry.lock();
-        let events = transactions.iter().flat_map(|t| t.events.iter().map(|event| (&event.kv.key, t.revision)));
+        let events = transactions.iter().flat_map(|t| t.events().iter().map(|event| (&event.kv.key, t.revision())));
         let unaware = mark(events.flat_map(|(key, at)| registry.watching(key).map(move |watcher| (watcher, at))));
         self.published.store(revision, Release);
         drop(registry);
