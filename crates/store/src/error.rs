@@ -60,8 +60,6 @@ pub enum Refusal {
     Unhealthy,
     #[error("etcdserver: not leader")]
     NotLeader,
-    #[error("etcdserver: leader changed")]
-    LeaderChanged,
     #[error("etcdserver: request timed out, possibly due to previous leader failure")]
     LeaderTransferTimedOut,
     #[error("etcdserver: rpc not supported for learner")]
@@ -88,9 +86,9 @@ impl Refusal {
     fn code(self) -> Code {
         use Refusal::{
             Auth, BadLeaderTransferee, BadMemberUrls, Compacted, Corrupt, DuplicateKey, EmptyKey, FutureRevision,
-            InvalidSortOption, KeyNotFound, LeaderChanged, LeaderTransferTimedOut, LearnerNotReady, LeaseExists,
-            LeaseNotFound, LeaseProvided, LeaseTtlTooLarge, MemberExists, MemberNotFound, MemberNotLearner, NoLeader,
-            NoLeaderKey, NoSpace, NobodyElected, NotElected, NotEnoughStarted, NotForLearner, NotLeader, PeerUrlExists,
+            InvalidSortOption, KeyNotFound, LeaderTransferTimedOut, LearnerNotReady, LeaseExists, LeaseNotFound,
+            LeaseProvided, LeaseTtlTooLarge, MemberExists, MemberNotFound, MemberNotLearner, NoLeader, NoLeaderKey,
+            NoSpace, NobodyElected, NotElected, NotEnoughStarted, NotForLearner, NotLeader, PeerUrlExists,
             RequestTooLarge, SessionExpired, Stopped, TimedOut, TooManyLearners, TooManyOps, TooManyRequests,
             Unhealthy, ValueProvided,
         };
@@ -103,9 +101,7 @@ impl Refusal {
             LeaseNotFound | MemberNotFound => Code::NotFound,
             LeaseExists | BadLeaderTransferee | MemberExists | PeerUrlExists | MemberNotLearner | LearnerNotReady
             | TooManyLearners | NotEnoughStarted | NotLeader => Code::FailedPrecondition,
-            NoLeader | TimedOut | Stopped | Unhealthy | LeaderChanged | LeaderTransferTimedOut | NotForLearner => {
-                Code::Unavailable
-            }
+            NoLeader | TimedOut | Stopped | Unhealthy | LeaderTransferTimedOut | NotForLearner => Code::Unavailable,
             SessionExpired | NotElected | NobodyElected | NoLeaderKey => Code::Unknown,
             Auth(error) => auth_code(error),
         }

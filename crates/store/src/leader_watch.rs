@@ -1,5 +1,5 @@
 //! Tells those who asked for it that there is no leader: requests at once, streams after a while, because to open them
-//! again costs more than to wait for an election.
+//! again costs more than to wait for an election. Writes of others wait as long.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::shared::Shared;
 
 /// In election timeouts; etcd's measure.
-const PATIENCE: u32 = 3;
+pub const PATIENCE: u32 = 3;
 
 /// Looks once per election timeout, for as long as it is driven.
 pub async fn run(shared: &Shared, election_timeout: Duration) -> Infallible {

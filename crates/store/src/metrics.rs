@@ -158,8 +158,8 @@ impl Gauges {
 
     /// Refused for what the request asks is no failure of the cluster.
     pub fn count_proposal(&self, answer: &Answer) {
-        use Refusal::{LeaderChanged, LeaderTransferTimedOut, NoLeader, Stopped, TimedOut, TooManyRequests};
-        let failed = [LeaderChanged, LeaderTransferTimedOut, NoLeader, Stopped, TimedOut, TooManyRequests];
+        use Refusal::{LeaderTransferTimedOut, NoLeader, Stopped, TimedOut, TooManyRequests};
+        let failed = [LeaderTransferTimedOut, NoLeader, Stopped, TimedOut, TooManyRequests];
         if answer.as_ref().is_err_and(|refusal| failed.contains(refusal)) {
             self.failed_proposals.inc();
         }

@@ -78,7 +78,7 @@ fn unhealthy(shared: &Shared, query: &str) -> Option<&'static str> {
         return Some("DISK TOO SLOW");
     }
     let state = shared.state.read();
-    let alarms = [(AlarmType::Nospace, "ALARM NOSPACE"), (AlarmType::Corrupt, "ALARM CORRUPT")];
+    let alarms = [(AlarmType::Corrupt, "ALARM CORRUPT"), (AlarmType::Nospace, "ALARM NOSPACE")];
     let excluded = |alarm: AlarmType| asks(query, ("exclude", alarm.as_str_name()));
     alarms.into_iter().find_map(|(alarm, why)| (state.is_raised(alarm) && !excluded(alarm)).then_some(why))
 }
@@ -106,6 +106,8 @@ mod tests {
         check("serializable=true&exclude=CORRUPT&exclude=NOSPACE", None);
         shared.status.set_readable(false);
         check("serializable=true&exclude=NOSPACE", None);
+        shared.state.write().alarms.insert((1, AlarmType::Corrupt.into()));
+        check("serializable=true", Some("ALARM CORRUPT"));
     }
 
     #[test]

@@ -31,8 +31,8 @@ use crate::shared::Shared;
 const MAX_DECODED_BYTES: usize = MAX_BATCH_BYTES + MAX_PROPOSAL_BYTES + 2 * MAX_REQUEST_BYTES;
 
 pub fn routes(hello: Hello, context: &Context, inputs: UnboundedSender<Input>) -> impl Routes + use<> {
-    let service =
-        Service { hello, context: context.clone(), shared: context.shared.clone(), inputs, incoming: Arc::default() };
+    let incoming = Arc::new(Incoming::new(context.drain.clone()));
+    let service = Service { hello, context: context.clone(), shared: context.shared.clone(), inputs, incoming };
     Port(PeerServer::new(service).max_decoding_message_size(MAX_DECODED_BYTES))
 }
 

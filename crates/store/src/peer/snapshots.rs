@@ -10,6 +10,7 @@ use tonic::Status;
 
 use super::client::PeerClient;
 use super::wire;
+use crate::error::Refusal;
 use crate::pb::kvraft::SnapshotPiece;
 use crate::raft_node::{Arrived, Input, Outgoing};
 use crate::snapshot::{Reader, Writer};
@@ -33,9 +34,15 @@ pub struct Incoming {
     /// The term of the newest, and what ends it when a newer one comes.
     newest: Mutex<(u64, CancellationToken)>,
     turn: Arc<AsyncMutex<()>>,
+    /// Cancelled when this member ends: then it has no use for any.
+    drain: CancellationToken,
 }
 
 impl Incoming {
+    pub fn new(drain: CancellationToken) -> Incoming {
+        Incoming { drain, ..Incoming::default() }
+    }
+
     /// Takes a snapshot in, record by record, for Raft.
     pub async fn receive<S>(&self, mut pieces: S) -> Result<Input, Status>
     where
@@ -50,7 +57,7 @@ impl Incoming {
             let state = Box::new(read(pieces).await?);
             Ok(Arrived { state, turn: Some(turn) })
         };
-        let arrived = outdated.run_until_cancelled(receiving).await.unwrap_or_else(|| Err(superseded()))?;
+        let arrived = outdated.run_until_cancelled(receiving).await.unwrap_or_else(|| Err(self.why_ended()))?;
         Ok(Input::Snapshot(message, arrived))
     }
 
@@ -60,10 +67,14 @@ impl Incoming {
         if term < newest.0 {
             return Err(superseded());
         }
-        let outdated = CancellationToken::new();
+        let outdated = self.drain.child_token();
         let (_, earlier) = std::mem::replace(&mut *newest, (term, outdated.clone()));
         earlier.cancel();
         Ok(outdated)
+    }
+
+    fn why_ended(&self) -> Status {
+        if self.drain.is_cancelled() { Refusal::Stopped.into() } else { superseded() }
     }
 }
 
@@ -142,6 +153,20 @@ mod tests {
         assert!(futures::poll!(second.as_mut()).is_pending());
         drop(first);
         assert!(matches!(second.await, Ok(Input::Snapshot(message, _)) if message.term == 4));
+    }
+
+    /// It would keep the member from ending for as long as it takes.
+    #[tokio::test]
+    async fn a_member_that_ends_takes_no_more_of_a_snapshot() {
+        let drain = CancellationToken::new();
+        let incoming = Incoming::new(drain.clone());
+        let (pieces, receiver) = announced(3);
+        let receiving = incoming.receive(receiver);
+        tokio::pin!(receiving);
+        assert!(futures::poll!(receiving.as_mut()).is_pending());
+        drain.cancel();
+        assert_eq!(receiving.await.err().map(|status| status.code()), Some(Code::Unavailable));
+        assert!(pieces.is_closed());
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::core::{Core, context_id};
 use super::effects::Delivery;
 use super::handle::Answer;
+use super::propose::Pending;
 use crate::auth::{attributed, attribution};
 use crate::error::Refusal;
 use crate::members;
@@ -30,6 +31,7 @@ impl Core {
         let shared = self.shared.clone();
         let began_ms = shared.lessor.now_ms();
         let mut state = shared.state.write();
+        let term = state.applied.term;
         let mut told = state.kv.revision();
         for entry in entries {
             assert_eq!(entry.index, state.applied.index + 1, "entries are applied once, in order");
@@ -43,7 +45,11 @@ impl Core {
         }
         (self.unsaved, self.unsaved_bytes) = (state.kv.changed(), state.kv.changed_bytes());
         let lacked = self.lacked(&state);
+        let newest = state.applied.term;
         drop(state);
+        if newest > term {
+            self.take_back_before(newest);
+        }
         if shared.lessor.now_ms() - began_ms > SLOW_APPLY_MS {
             shared.gauges.slow_applies.inc();
         }
@@ -73,7 +79,7 @@ impl Core {
         if change.changes.is_empty() {
             return self.leave_joint(&change, state);
         }
-        let asker = context_id(&entry.context).and_then(|id| self.pending.remove(&id)).map(|p| p.answer);
+        let asker = context_id(&entry.context).and_then(|id| self.pending.remove(&id)).map(|p| p.proposal.answer);
         let answer = match self.change_members(&change, state) {
             Ok(()) => Ok(Outcome::Members(state.member_list())),
             Err(refusal) => Err(refusal),
@@ -143,7 +149,7 @@ impl Core {
         }
         let pending = context_id(&entry.context).and_then(|id| self.pending.remove(&id));
         let (op, asker) = match pending {
-            Some(proposal) => (proposal.op, Some(proposal.answer)),
+            Some(Pending { proposal, .. }) => (proposal.op, Some(proposal.answer)),
             None => (decode(entry.data)?, None),
         };
         let revoked = match attributed(&op) {

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
-use raft::prelude::{Entry, HardState, Message, MessageType};
+use anyhow::{Context, Result};
+use raft::prelude::{Entry, HardState, Message};
 use raft::{ProgressState, RawNode, SnapshotStatus};
 use raftlog::Mark;
 use tokio::sync::{OwnedMutexGuard, oneshot};
@@ -17,6 +17,7 @@ use super::effects::{Effects, Job, Write};
 use super::handle::Proposal;
 use super::log_view::{Kept, Lacked, LogView};
 use super::log_writer::entry_from_log;
+use super::propose::Pending;
 use super::ready::Install;
 use crate::error::Refusal;
 use crate::pb::kvraft::Head;
@@ -33,11 +34,8 @@ pub(super) const READ_RETRY_TICKS: u64 = 5;
 const STOP_ELECTIONS: usize = 2;
 /// A peer that was heard of within so many election timeouts is expected to catch up with the log.
 const HEARD_ELECTIONS: u64 = 20;
-/// Parts of an election timeout: how long a member that has started does not vote, and how long a leader is sure of itself.
-const FORGETFUL_PART: u64 = 2;
+/// Part of an election timeout for which a leader is sure of itself.
 const SURE_PART: u64 = 3;
-/// How raft-rs marks the campaign of who was told to lead; it overrides what voters know of the leader.
-const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 /// A checkpoint is due after so many changed records for each entry of `--snapshot-count`: large transactions would make
 /// a start long, and a compaction is to give its space back.
 const CHANGES_PER_ENTRY: u64 = 8;
@@ -48,8 +46,6 @@ pub const MAX_WAITING_BYTES: u64 = 256 << 20;
 
 pub enum Input {
     Propose(Proposal),
-    /// Only while this member leads in this term.
-    ProposeAsLeader(u64, Proposal),
     Read(oneshot::Sender<()>),
     Checkpoint(oneshot::Sender<()>),
     /// From peers.
@@ -79,7 +75,7 @@ impl Input {
     /// What it adds to the log, about.
     pub fn bytes(&self) -> usize {
         match self {
-            Input::Propose(proposal) | Input::ProposeAsLeader(_, proposal) => proposal.op.encoded_len(),
+            Input::Propose(proposal) => proposal.op.encoded_len(),
             Input::Messages(messages) => messages.iter().flat_map(|m| &m.entries).map(|e| e.data.len()).sum(),
             _ => 0,
         }
@@ -144,12 +140,17 @@ pub struct Core {
     /// What is to be carried out now; whoever drives takes it.
     pub effects: Effects,
     pub(super) next_id: u64,
-    /// Arrived since the state machine was last driven.
+    /// Arrived, and not proposed yet.
     pub(super) arrived: Vec<Proposal>,
-    pub(super) arrived_for_term: Vec<(u64, Proposal)>,
+    /// Whether that had to wait when it was last looked at.
+    pub(super) waited: bool,
+    /// Forwarded by peers while the lead was being handed over.
+    pub(super) forwarded: Vec<Message>,
     pub(super) arrived_reads: Vec<oneshot::Sender<()>>,
     /// Proposed, to be answered when applied.
-    pub(super) pending: HashMap<u64, Proposal>,
+    pub(super) pending: HashMap<u64, Pending>,
+    /// For how many ticks there has been no leader.
+    pub(super) leaderless: u64,
     /// Asked for a read index under this id.
     pub(super) asked: HashMap<u64, Asked>,
     /// Waiting for the state to reach their index.
@@ -168,7 +169,7 @@ pub struct Core {
     /// A snapshot that has arrived and that Raft wants, until it is installed.
     pub(super) arrived_snapshot: Option<(Mark, Arrived)>,
     /// One that has arrived and for which there is no time yet.
-    waiting_snapshot: Option<(Message, Arrived)>,
+    pub(super) waiting_snapshot: Option<(Message, Arrived)>,
     /// A snapshot taken, whose checkpoint is not durable yet.
     pub(super) installing: Option<Install>,
     /// The ready whose snapshot the state holds already, and its entry: Raft may know once it is durable.
@@ -234,9 +235,11 @@ impl Core {
             effects: Effects::default(),
             next_id: first_id,
             arrived: Vec::new(),
-            arrived_for_term: Vec::new(),
+            waited: false,
+            forwarded: Vec::new(),
             arrived_reads: Vec::new(),
             pending: HashMap::new(),
+            leaderless: 0,
             asked: HashMap::new(),
             reads: Vec::new(),
             written: 0,
@@ -294,13 +297,14 @@ impl Core {
         if self.unapplied.is_none() {
             self.node.tick();
         }
+        self.leaderless = if self.node.raft.leader_id == raft::INVALID_ID { self.leaderless + 1 } else { 0 };
         self.note_heard(false);
         self.hand_over_if_hung();
         self.node.mut_store().age();
         let lost = self.ticks.saturating_sub(READ_RETRY_TICKS);
         // Whoever asked has given up; the entry may have been lost on its way to the leader, and then nobody hears of it.
         self.arrived_reads.retain(|reader| !reader.is_closed());
-        self.pending.retain(|_, proposal| !proposal.answer.is_closed());
+        self.pending.retain(|_, pending| !pending.proposal.answer.is_closed());
         for (_, asked) in self.asked.extract_if(|_, asked| asked.tick < lost) {
             self.arrived_reads.extend(asked.waiting.into_iter().filter(|w| !w.is_closed()));
         }
@@ -334,9 +338,10 @@ impl Core {
     pub fn drive(&mut self) -> Result<bool> {
         let deferred = std::mem::take(&mut self.deferred);
         self.apply(deferred)?;
-        self.propose_arrived();
-        self.ask_read_index();
-        self.handle_ready()?;
+        self.round()?;
+        if self.has_more() {
+            self.round()?;
+        }
         let log = &self.node.raft.raft_log;
         self.shared.lessor.set_behind(log.applied < log.committed);
         self.answer_reads();
@@ -345,6 +350,20 @@ impl Core {
         }
         self.checkpoint_if_due(false);
         Ok(false)
+    }
+
+    fn round(&mut self) -> Result<()> {
+        self.step_forwarded()?;
+        self.propose_arrived();
+        self.ask_read_index();
+        self.handle_ready()
+    }
+
+    /// Whether what the last round has brought lets something go on that had to wait.
+    fn has_more(&self) -> bool {
+        let proposals = !self.arrived.is_empty() && !self.must_wait();
+        let reads = !self.arrived_reads.is_empty() && self.can_read_index();
+        (proposals || reads) && !self.defers()
     }
 
     /// Whether there is more to do once the messages are on their way.
@@ -373,7 +392,6 @@ impl Core {
     pub fn take(&mut self, input: Input) -> Result<()> {
         match input {
             Input::Propose(proposal) => self.arrived.push(proposal),
-            Input::ProposeAsLeader(term, proposal) => self.arrived_for_term.push((term, proposal)),
             Input::Read(ready) => self.arrived_reads.push(ready),
             Input::Checkpoint(done) => {
                 self.checkpoint_waiters.push(done);
@@ -403,73 +421,11 @@ impl Core {
         Ok(())
     }
 
-    /// Raft ignores what it has no use for: a message of a removed member, of an old term, for somebody else.
-    fn step(&mut self, mut message: Message) -> Result<()> {
-        self.check_promised(&message)?;
-        // Raft cannot campaign between a snapshot and its being applied: it looks for the entries before.
-        let campaigns = message.msg_type() == MessageType::MsgTimeoutNow && self.unapplied.is_some();
-        // What is behind a snapshot is asked for once it is in place; until then it would only lie about.
-        let early = message.msg_type() == MessageType::MsgAppend
-            && (self.installing.is_some()
-                || self.waiting_snapshot.is_some()
-                || self.is_behind()
-                || self.disk.is_full(self.config.max_waiting_bytes));
-        if message.to != self.config.member_id || campaigns || early || self.is_too_new_for(&message) {
-            return Ok(());
-        }
-        if message.msg_type() == MessageType::MsgPropose && message.term != 0 {
-            let leads = message.term == self.node.raft.term && self.node.raft.state == raft::StateRole::Leader;
-            if !leads || self.is_full() || self.is_behind() {
-                return Ok(());
-            }
-            // As Raft has it.
-            message.term = 0;
-        }
-        if message.msg_type() == MessageType::MsgTransferLeader {
-            self.shared.lessor.hand_over();
-        }
-        if let Err(error) = self.node.step(message) {
-            tracing::trace!(%error, "a peer's message was of no use");
-        }
-        Ok(())
-    }
-
-    /// A leader says in its heartbeats only what this member has acknowledged. A log without it has lost what others rely on.
-    fn check_promised(&self, message: &Message) -> Result<()> {
-        let raft = &self.node.raft;
-        let of_leader = message.msg_type() == MessageType::MsgHeartbeat && message.term >= raft.term;
-        let (has, promised) = (raft.raft_log.last_index(), message.commit);
-        ensure!(
-            message.to != self.config.member_id || !of_leader || promised <= has,
-            "the log is damaged: it ends at entry {has}, and this member has acknowledged entry {promised}: remove the \
-             member and add it again"
-        );
-        Ok(())
-    }
-
-    /// A member that has just started has forgotten whom it took for the leader, who may count on that still.
-    fn is_too_new_for(&self, message: &Message) -> bool {
-        let vote = matches!(message.msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
-        let election = u64::try_from(self.config.election_ticks).unwrap_or(u64::MAX);
-        vote && message.context != CAMPAIGN_TRANSFER && self.ticks < election / FORGETFUL_PART
-    }
-
     /// For how long a quorum that knew this leader elects no other: less than who starts anew waits to vote, and much less
     /// than who has heard of the leader does.
     pub(super) fn sure_ms(&self) -> u64 {
         let election = u64::try_from(self.config.election_ticks).unwrap_or(u64::MAX);
         self.config.tick_ms.saturating_mul(election) / SURE_PART
-    }
-
-    /// Two leaders, one after the other, may both have sent one. Raft decides which it wants.
-    fn take_snapshot(&mut self, message: Message, arrived: Arrived) -> Result<()> {
-        self.step(message)?;
-        let mark = Mark::from(arrived.state.applied);
-        let wanted = self.node.snap().and_then(|snapshot| snapshot.metadata.as_ref());
-        if wanted.is_some_and(|wanted| (wanted.index, wanted.term) == (mark.index, mark.term)) {
-            self.arrived_snapshot = Some((mark, arrived));
-        }
-        Ok(())
     }
 
     fn progress(&self, id: u64) -> Option<Progress> {
@@ -531,7 +487,7 @@ impl Core {
     }
 
     pub(super) fn refuse(&mut self, id: u64, refusal: Refusal) {
-        if let Some(proposal) = self.pending.remove(&id) {
+        if let Some(Pending { proposal, .. }) = self.pending.remove(&id) {
             let _ = proposal.answer.send(Err(refusal));
         }
     }

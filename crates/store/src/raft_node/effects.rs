@@ -48,7 +48,7 @@ pub struct Captured {
 /// What those who wait outside are told.
 pub enum Delivery {
     /// Commands were applied: watchers first, so that whoever is answered may rely on the marks.
-    Applied { transactions: Vec<Arc<Transaction>>, revision: i64, answers: Vec<(oneshot::Sender<Answer>, Answer)> },
+    Applied { transactions: Vec<Transaction>, revision: i64, answers: Vec<(oneshot::Sender<Answer>, Answer)> },
     /// A snapshot took the place of the state.
     Jumped { revision: i64 },
     /// The state is as new as these reads want it.

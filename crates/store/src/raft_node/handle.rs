@@ -13,13 +13,16 @@ use crate::state::Outcome;
 
 /// Proposals under way; what comes on top is refused, as etcd refuses it.
 const MAX_PROPOSALS: usize = 5_000;
-/// etcd's bound for a request: five seconds and two elections.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+/// etcd's bound for a request: so long, and two elections.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_ELECTIONS: u32 = 2;
 
 pub type Answer = Result<Outcome, Refusal>;
 
 pub struct Proposal {
     pub op: Op,
+    /// The only term in which it may be proposed, and by this member as its leader, if there is one.
+    pub only_in: Option<u64>,
     pub answer: oneshot::Sender<Answer>,
     /// Held until the proposal is answered.
     pub _permit: OwnedSemaphorePermit,
@@ -29,29 +32,32 @@ pub struct Proposal {
 pub struct Handle {
     inputs: UnboundedSender<Input>,
     permits: Arc<Semaphore>,
+    /// How long a request may take.
+    pub request_timeout: Duration,
 }
 
 impl Handle {
-    pub(super) fn new(inputs: UnboundedSender<Input>) -> Handle {
-        Handle { inputs, permits: Arc::new(Semaphore::new(MAX_PROPOSALS)) }
+    pub(super) fn new(inputs: UnboundedSender<Input>, election_timeout: Duration) -> Handle {
+        let request_timeout = REQUEST_TIMEOUT.saturating_add(election_timeout.saturating_mul(REQUEST_ELECTIONS));
+        Handle { inputs, permits: Arc::new(Semaphore::new(MAX_PROPOSALS)), request_timeout }
     }
 
     /// Puts a command through the log and returns what applying it answered.
     pub async fn propose(&self, op: Op) -> Answer {
-        let permits = self.permits.clone();
-        let permit = permits.try_acquire_owned().map_err(|_| Refusal::TooManyRequests)?;
-        let (answer, answered) = oneshot::channel();
-        self.send(Input::Propose(Proposal { op, answer, _permit: permit }))?;
-        wait(answered).await?
+        self.propose_in(None, op).await
     }
 
     /// As [`Handle::propose`], if this member leads in this term; else nothing happens, not even through another leader.
     pub async fn propose_as_leader(&self, term: u64, op: Op) -> Answer {
+        self.propose_in(Some(term), op).await
+    }
+
+    async fn propose_in(&self, only_in: Option<u64>, op: Op) -> Answer {
         let permits = self.permits.clone();
         let permit = permits.try_acquire_owned().map_err(|_| Refusal::TooManyRequests)?;
         let (answer, answered) = oneshot::channel();
-        self.send(Input::ProposeAsLeader(term, Proposal { op, answer, _permit: permit }))?;
-        wait(answered).await?
+        self.send(Input::Propose(Proposal { op, only_in, answer, _permit: permit }))?;
+        self.wait(answered).await?
     }
 
     /// Returns when a read of the state is sure to see every write answered before this call. However many writes wait
@@ -59,7 +65,7 @@ impl Handle {
     pub async fn read_index(&self) -> Result<(), Refusal> {
         let (ready, is_ready) = oneshot::channel();
         self.send(Input::Read(ready))?;
-        wait(is_ready).await
+        self.wait(is_ready).await
     }
 
     /// Makes the state as of now a durable checkpoint and gives the log's space back.
@@ -84,9 +90,22 @@ impl Handle {
     fn send(&self, input: Input) -> Result<(), Refusal> {
         self.inputs.send(input).map_err(|_| Refusal::Stopped)
     }
+
+    async fn wait<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, Refusal> {
+        let answer = tokio::time::timeout(self.request_timeout, answer).await;
+        answer.map_err(|_| Refusal::TimedOut)?.map_err(|_| Refusal::Stopped)
+    }
 }
 
-async fn wait<T>(answer: oneshot::Receiver<T>) -> Result<T, Refusal> {
-    let answer = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;
-    answer.map_err(|_| Refusal::TimedOut)?.map_err(|_| Refusal::Stopped)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where elections take long, so may what waits for one.
+    #[test]
+    fn a_request_may_take_two_elections_more() {
+        let timeout = |election| Handle::new(super::super::inputs().0, election).request_timeout;
+        assert_eq!(timeout(Duration::from_secs(1)), Duration::from_secs(7));
+        assert_eq!(timeout(Duration::from_secs(10)), Duration::from_secs(25));
+    }
 }

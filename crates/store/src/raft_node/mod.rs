@@ -33,6 +33,7 @@ mod effects;
 mod handle;
 mod log_view;
 mod log_writer;
+mod messages;
 mod node;
 mod propose;
 mod ready;
@@ -44,7 +45,7 @@ mod threads;
 
 pub use core::{Arrived, Config, Input, MAX_UNSAVED_BYTES, MAX_WAITING_BYTES};
 pub use effects::Outgoing;
-pub use handle::{Answer, Handle, REQUEST_TIMEOUT};
+pub use handle::{Answer, Handle};
 pub use log_view::{Kept, LogView};
 pub use log_writer::to_log;
 pub use node::{Outbound, Parts, inputs, start};

@@ -83,7 +83,8 @@ pub fn start(
         spawn("checkpoint", move || checkpointer::run(checkpoint, &jobs_rx, &checkpoint_inputs, &gauges))?,
     ];
     let threads = raft.begin(node, inputs_tx.clone(), others);
-    Ok((Handle::new(inputs_tx), threads))
+    let election_ticks = u32::try_from(config.election_ticks).unwrap_or(u32::MAX);
+    Ok((Handle::new(inputs_tx, tick.saturating_mul(election_ticks)), threads))
 }
 
 /// Ends when the raft thread has. The queue is short by itself: who is answered waits for that before asking again.

@@ -9,6 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::core::{Arrived, Asked, Core, Read, context_id};
 use super::effects::{Captured, Delivery, Job, Outgoing, Write};
 use super::log_view::{LogView, bytes_of};
+use super::propose::Pending;
 use crate::auth::attributed;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb::request_op::Request;
@@ -86,8 +87,8 @@ impl Core {
                 self.reads.push(Read { index: state.index, asked_ms: at_ms, waiting });
             }
         }
-        let messages = ready.take_messages();
-        let (free, promises) = ready.take_persisted_messages().into_iter().partition(promises_nothing);
+        let messages = self.forward(ready.take_messages());
+        let (free, promises) = self.forward(ready.take_persisted_messages()).into_iter().partition(promises_nothing);
         let snapshot = Some(ready.snapshot()).filter(|s| !s.is_empty()).and_then(|s| s.metadata.clone());
         let entries = ready.take_entries();
         let changed = ready.hs().cloned();
@@ -165,8 +166,8 @@ impl Core {
 
     /// Of a leader's own: one that changes as many keys as there are.
     fn may_take_long(&self, committed: &[Entry]) -> bool {
-        committed.iter().filter_map(|entry| self.pending.get(&context_id(&entry.context)?)).any(|proposal| {
-            match attributed(&proposal.op) {
+        committed.iter().filter_map(|entry| self.pending.get(&context_id(&entry.context)?)).any(|pending| {
+            match attributed(&pending.proposal.op) {
                 Some(Op::DeleteRange(request)) => is_wide(request),
                 Some(Op::Txn(txn)) => deletes_widely(txn),
                 Some(Op::Compaction(_)) => true,
@@ -196,11 +197,7 @@ impl Core {
     }
 
     fn send(&mut self, messages: Vec<Message>) {
-        for mut message in messages {
-            if message.msg_type() == MessageType::MsgPropose {
-                // For the leader of this term only: one that is long on its way must not come behind what was asked later.
-                message.term = self.node.raft.term;
-            }
+        for message in messages {
             if message.msg_type() != MessageType::MsgSnapshot {
                 self.effects.messages.push(message);
                 continue;
@@ -241,7 +238,7 @@ impl Core {
         self.unapplied = Some((install.number, install.mark.index));
         self.effects.deliveries.push(Delivery::Jumped { revision });
         // Whether their commands are part of the snapshot nobody can tell.
-        for (_, proposal) in self.pending.drain() {
+        for (_, Pending { proposal, .. }) in self.pending.drain() {
             let _ = proposal.answer.send(Err(Refusal::TimedOut));
         }
         self.begin_install(install, Job { head, changes, whole: true, replaced: Some(Box::new(replaced)) });
@@ -274,10 +271,6 @@ impl Core {
         self.effects.deposed = true;
         if leader == self.shared.status.leader() {
             return;
-        }
-        // What was on its way to the leader that was may be lost, or may still happen.
-        for (_, proposal) in self.pending.drain() {
-            let _ = proposal.answer.send(Err(Refusal::LeaderChanged));
         }
         for (_, asked) in self.asked.drain() {
             self.arrived_reads.extend(asked.waiting);

@@ -9,8 +9,9 @@ use raft::prelude::{ConfState, Entry, EntryType, Message, MessageType, Snapshot,
 
 use super::Kept;
 use super::core::{Config, Core, Input};
-use super::effects::{Effects, Write};
+use super::effects::{Delivery, Effects, Write};
 use super::handle::{Answer, Proposal};
+use super::propose::Pending;
 use crate::error::Refusal;
 use crate::gate::Gate;
 use crate::pb::etcdserverpb as pb;
@@ -21,9 +22,13 @@ use crate::state::{Applied, State};
 use crate::token;
 
 fn proposal(op: Op) -> (Proposal, oneshot::Receiver<Answer>) {
+    proposal_in(None, op)
+}
+
+fn proposal_in(only_in: Option<u64>, op: Op) -> (Proposal, oneshot::Receiver<Answer>) {
     let (answer, answered) = oneshot::channel();
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one is free");
-    (Proposal { op, answer, _permit: permit }, answered)
+    (Proposal { op, only_in, answer, _permit: permit }, answered)
 }
 
 /// A lone member that leads.
@@ -94,8 +99,9 @@ fn what_a_terms_leader_proposes_ends_with_the_term() {
     let mut core = leader(1_000);
     let term = core.node.raft.term;
     for (bound_to, refused) in [(term - 1, true), (term, false)] {
-        let (proposal, mut answered) = proposal(Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }));
-        core.take(Input::ProposeAsLeader(bound_to, proposal)).expect("taken");
+        let revocation = Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 });
+        let (proposal, mut answered) = proposal_in(Some(bound_to), revocation);
+        core.take(Input::Propose(proposal)).expect("taken");
         core.drive().expect("proposed");
         let answer = answered.try_recv();
         assert_eq!(matches!(answer, Ok(Err(Refusal::NotLeader))), refused, "bound to term {bound_to}");
@@ -414,9 +420,117 @@ fn who_is_left_alone_lets_go_of_what_it_had_forwarded() {
     let mut core = leader(100);
     assert!(!core.needs_clock());
     let (forwarded, answer) = proposal(Op::Put(pb::PutRequest::default()));
-    core.pending.insert(7, forwarded);
+    core.pending.insert(7, Pending { proposal: forwarded, term: 1 });
     drop(answer);
     assert!(core.needs_clock());
     core.tick();
     assert!(!core.needs_clock());
+}
+
+fn put_of(key: &'static str) -> Op {
+    Op::Put(pb::PutRequest { key: key.into(), ..pb::PutRequest::default() })
+}
+
+/// What member 1 has forwarded: to whom, in which term, and what.
+fn forwarded(core: &mut Core) -> Vec<(u64, u64, Entry)> {
+    let sent = std::mem::take(&mut core.effects.messages);
+    let proposals = sent.into_iter().filter(|m| m.msg_type() == MessageType::MsgPropose);
+    proposals.flat_map(|m| m.entries.into_iter().map(move |entry| (m.to, m.term, entry))).collect()
+}
+
+/// Member 3 leads in term 2, and says what was committed before, and in its own.
+fn another_leads(core: &mut Core, entries: Vec<Entry>) {
+    let commit = entries.len() as u64;
+    let mut message = Message { from: 3, to: 1, term: 2, commit, entries, ..Message::default() };
+    message.set_msg_type(MessageType::MsgAppend);
+    core.take(Input::Messages(vec![message])).expect("taken");
+    core.drive().expect("goes on");
+}
+
+/// Whether a leader that is gone has put it into a log shows with the first entry of the next one's term.
+#[test]
+fn what_did_not_come_into_a_log_is_proposed_anew() {
+    for came in [false, true] {
+        let mut core = member(vec![1, 2, 3], 1_000);
+        hear(&mut core, MessageType::MsgHeartbeat, 1, 0);
+        let (put, mut answered) = proposal(put_of("k"));
+        let (revocation, mut ended) = proposal_in(Some(1), Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 1 }));
+        for proposal in [put, revocation] {
+            core.take(Input::Propose(proposal)).expect("taken");
+        }
+        core.drive().expect("forwards");
+        assert!(matches!(ended.try_recv(), Ok(Err(Refusal::NotLeader))), "it does not lead");
+        let sent = forwarded(&mut core);
+        assert_eq!(sent.iter().map(|(to, term, _)| (*to, *term)).collect::<Vec<_>>(), [(2, 1)]);
+        another_leads(&mut core, Vec::new());
+        assert!(forwarded(&mut core).is_empty(), "nobody knows yet");
+        let own = Entry { index: 1, term: 2, ..Entry::default() };
+        let entries = match came {
+            true => vec![Entry { index: 1, term: 1, ..sent[0].2.clone() }, Entry { index: 2, ..own }],
+            false => vec![own],
+        };
+        another_leads(&mut core, entries);
+        let again: Vec<_> = forwarded(&mut core).into_iter().map(|(to, term, _)| (to, term)).collect();
+        let answered = matches!(answered.try_recv(), Ok(Ok(_)));
+        let delivered = core.effects.deliveries.iter().map(answers).sum::<usize>();
+        match came {
+            true => assert_eq!((again, delivered), (vec![], 1)),
+            false => assert_eq!((again, delivered, answered), (vec![(3, 2)], 0, false)),
+        }
+    }
+}
+
+fn answers(delivery: &Delivery) -> usize {
+    match delivery {
+        Delivery::Applied { answers, .. } => answers.len(),
+        _ => 0,
+    }
+}
+
+/// Most elections end soon, and who writes need not hear of them.
+#[test]
+fn a_write_waits_for_a_leader_but_not_for_long() {
+    let mut core = member(vec![1, 2, 3], 1_000);
+    let (put, mut answered) = proposal(put_of("a"));
+    core.take(Input::Propose(put)).expect("taken");
+    for _ in 0..29 {
+        core.tick();
+        core.drive().expect("goes on");
+        assert!(answered.try_recv().is_err(), "it waits");
+    }
+    core.tick();
+    core.drive().expect("goes on");
+    assert!(matches!(answered.try_recv(), Ok(Err(Refusal::NoLeader))));
+    let (put, mut answered) = proposal(put_of("b"));
+    core.take(Input::Propose(put)).expect("taken");
+    core.drive().expect("goes on");
+    assert!(matches!(answered.try_recv(), Ok(Err(Refusal::NoLeader))), "nobody has led for long");
+    let term = core.node.raft.term;
+    hear(&mut core, MessageType::MsgHeartbeat, term, 0);
+    core.tick();
+    core.effects.messages.clear();
+    let (put, _answered) = proposal(put_of("c"));
+    core.take(Input::Propose(put)).expect("taken");
+    core.drive().expect("goes on");
+    assert_eq!(forwarded(&mut core).len(), 1);
+}
+
+#[test]
+fn writes_wait_while_the_lead_is_handed_over() {
+    let mut core = elected();
+    hear(&mut core, MessageType::MsgAppendResponse, 1, 1);
+    core.take(Input::TransferLeader(2)).expect("taken");
+    let (put, _answered) = proposal(put_of("k"));
+    core.take(Input::Propose(put)).expect("taken");
+    let mut message = Message { from: 3, to: 1, term: 1, entries: vec![Entry::default()], ..Message::default() };
+    message.set_msg_type(MessageType::MsgPropose);
+    core.take(Input::Messages(vec![message])).expect("taken");
+    core.drive().expect("goes on");
+    assert_eq!(core.node.raft.raft_log.last_index(), 1);
+    // Member 2 does not take it.
+    while core.node.raft.lead_transferee.is_some() {
+        core.tick();
+    }
+    core.drive().expect("goes on");
+    assert_eq!(core.node.raft.raft_log.last_index(), 3);
 }

@@ -11,7 +11,6 @@ use crate::members;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op;
 use crate::pb::kvraft::{MemberChange, member_change::Kind};
-use crate::raft_node::REQUEST_TIMEOUT;
 use crate::state::Outcome;
 
 const SERVICE: &str = "etcdserverpb.Cluster";
@@ -65,7 +64,7 @@ impl Cluster {
         let members = match self.0.leading_peer()? {
             None => promote(&self.0, asker, r.id).await?,
             Some(mut leader) => {
-                let promoted = tokio::time::timeout(REQUEST_TIMEOUT, leader.promote(r.id)).await;
+                let promoted = tokio::time::timeout(self.0.node.request_timeout, leader.promote(r.id)).await;
                 promoted.map_err(|_| Refusal::TimedOut)??.members
             }
         };

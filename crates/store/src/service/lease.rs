@@ -17,7 +17,6 @@ use crate::lessor::KeptAlive;
 use crate::metrics::Counted;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op as Command;
-use crate::raft_node::REQUEST_TIMEOUT;
 use crate::server;
 use crate::shared::Shared;
 use crate::state::Outcome;
@@ -58,7 +57,7 @@ impl Lease {
         let remaining = match self.0.leading_peer()? {
             None => self.0.shared.lessor.remaining_seconds(r.id),
             Some(mut leader) => {
-                let told = tokio::time::timeout(REQUEST_TIMEOUT, leader.remaining(r.id)).await;
+                let told = tokio::time::timeout(self.0.node.request_timeout, leader.remaining(r.id)).await;
                 Some(told.map_err(|_| Refusal::TimedOut)??.ttl)
             }
         };
@@ -125,7 +124,7 @@ impl Context {
 /// A lease that is gone is answered with no TTL, not with an error: the stream serves others.
 /// Whoever knows the id may, as with etcd: a token that has run out is no reason for a lease to end.
 async fn renew(context: &Context, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
-    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    let deadline = Instant::now() + context.node.request_timeout;
     let ttl = loop {
         match renew_at_leader(context, id).await {
             Ok(ttl) => break ttl,

@@ -12,7 +12,6 @@ use crate::auth::Asker;
 use crate::error::Refusal;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op;
-use crate::raft_node::REQUEST_TIMEOUT;
 
 #[derive(Debug, Default)]
 pub struct Room {
@@ -64,7 +63,7 @@ impl Context {
             Answer::Fits(taken) => Ok(taken),
             Answer::Never => Err(self.raise().await?),
             Answer::Later => {
-                let waits = tokio::time::timeout(REQUEST_TIMEOUT, self.wait_for_room(bytes));
+                let waits = tokio::time::timeout(self.node.request_timeout, self.wait_for_room(bytes));
                 waits.await.map_err(|_| Refusal::TimedOut)?
             }
         }
@@ -83,8 +82,12 @@ impl Context {
 
     fn take_room(&self, bytes: usize) -> Result<Answer, Refusal> {
         let state = self.shared.state.read();
-        if state.is_raised(pb::AlarmType::Nospace) {
-            return Err(Refusal::NoSpace);
+        // Whoever makes room is refused for the first, and is to know it.
+        for (alarm, refusal) in [(pb::AlarmType::Corrupt, Refusal::Corrupt), (pb::AlarmType::Nospace, Refusal::NoSpace)]
+        {
+            if state.is_raised(alarm) {
+                return Err(refusal);
+            }
         }
         Ok(self.room.take(state.kv.size_bytes(), bytes, self.limits.quota_bytes))
     }

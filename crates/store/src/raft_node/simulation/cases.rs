@@ -1,6 +1,6 @@
 //! Courses of events that chance seldom takes: what etcd was found to do wrong, and what this store was.
 
-use history::{At, Keys, Request};
+use history::{At, Keys, Outcome, Request};
 use raft::prelude::{ConfState, Message, MessageType, Snapshot, SnapshotMetadata};
 
 use super::clients::{deletion, permit};
@@ -234,7 +234,7 @@ fn a_lease_that_was_ended_while_the_disk_waited_is_not_renewed() -> Done {
 fn remove(cluster: &mut Cluster, asked: usize, id: u64) -> Done {
     let (answer, _answered) = tokio::sync::oneshot::channel();
     let op = Op::MemberChange(of(Kind::Remove, id));
-    cluster.input(asked, Input::Propose(Proposal { op, answer, _permit: permit() }))
+    cluster.input(asked, Input::Propose(Proposal { op, only_in: None, answer, _permit: permit() }))
 }
 
 /// Here: Raft keeps no progress of a leader that was removed, and panicked when that leader's entries were acknowledged.
@@ -351,5 +351,30 @@ fn no_election_before_a_snapshot_is_applied() -> Done {
     core.take(Input::Persisted { number }).map_err(said)?;
     core.drive().map_err(said)?;
     assert_eq!(core.node.raft.raft_log.applied, 60);
+    Ok(())
+}
+
+/// Here: whoever wrote while the lead was handed over was told that there is no leader, or that it has changed.
+#[test]
+fn a_lead_that_is_handed_over_costs_no_write() -> Done {
+    for seed in 0..20 {
+        let mut cluster = settled(Settings { seed, ..SETTINGS }, 3)?;
+        for turn in 0..4 {
+            let leads = leader(&cluster);
+            for client in 0..3 {
+                put(&mut cluster, client, client)?;
+                let now = cluster.now;
+                steps(&mut cluster, now + (seed + turn) % 4)?;
+                if client == 0 {
+                    let to = cluster.members[(leads + 1) % 3].id;
+                    cluster.input(leads, Input::TransferLeader(to))?;
+                }
+            }
+            cluster.recover()?;
+        }
+        let refused = cluster.history.operations.iter().find(|o| !matches!(o.outcome, Outcome::Answered { .. }));
+        assert!(refused.is_none(), "seed {seed}: {refused:?}");
+        finish(cluster)?;
+    }
     Ok(())
 }

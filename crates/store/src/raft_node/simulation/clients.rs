@@ -205,7 +205,7 @@ impl Client {
     pub fn submit(&mut self, now: u64, member: u64, (request, op): (Request, Op)) -> Input {
         let (answer, answered) = oneshot::channel();
         self.pending = Some(Pending { member, call: now, request, waiting: Waiting::Write(answered) });
-        Input::Propose(Proposal { op, answer, _permit: permit() })
+        Input::Propose(Proposal { op, only_in: None, answer, _permit: permit() })
     }
 
     fn compact(&mut self, dice: &mut Dice) -> (Request, Op) {

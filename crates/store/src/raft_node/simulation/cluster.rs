@@ -391,6 +391,9 @@ impl Cluster {
         member.drive_at = None;
         let Some(core) = &mut member.core else { return Ok(()) };
         let before = self.looks_inside.then(|| core.node.raft.prs().conf().to_conf_state());
+        if self.plant == Some(Plant::ProposeTwice) {
+            core.take_back_before(core.node.raft.term);
+        }
         core.drive().map_err(|e| format!("member {}: {e:#}", member.id))?;
         for (bounded, what) in [(core.is_full(), "log too far ahead"), (core.is_behind(), "checkpoints too far behind")]
         {

@@ -75,4 +75,5 @@ fn what_members_may_not_do_to_each_other_is_found() {
     for plant in [Plant::ApplyUncommitted, Plant::ForwardTwice, Plant::JoinerFounds] {
         check(plant, true, 30);
     }
+    check(Plant::ProposeTwice, false, 300);
 }

@@ -66,7 +66,7 @@ impl Operator {
         let (answer, answered) = oneshot::channel();
         self.pending = Some((now + PATIENCE, answered));
         let op = Op::MemberChange(change);
-        Some((what, Input::Propose(Proposal { op, answer, _permit: permit() })))
+        Some((what, Input::Propose(Proposal { op, only_in: None, answer, _permit: permit() })))
     }
 
     fn choose(

@@ -31,6 +31,8 @@ pub enum Plant {
     ApplyUncommitted,
     /// A link that broke sends again what it may have sent before, commands that were forwarded too.
     ForwardTwice,
+    /// What was proposed is proposed anew as soon as another leads, not when it shows that it was lost.
+    ProposeTwice,
     /// The revision is taken from the newest living record when a member starts.
     RevisionFromRecords,
     /// A watch that goes on at another member leaves an event out.

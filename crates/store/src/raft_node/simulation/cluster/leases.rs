@@ -37,10 +37,9 @@ impl Cluster {
         while let Some((_, term, id)) = self.members[n].expired.pop_front_if(|(heard, ..)| *heard <= now) {
             let op = Asker::Member.sign(Op::LeaseRevoke(pb::LeaseRevokeRequest { id }));
             // Whether it was ended shows when the next look finds it, or not.
-            let proposal = Proposal { op, answer: oneshot::channel().0, _permit: permit() };
-            let anyone = self.plant == Some(Plant::EndLeasesAsAnyone);
-            let input = if anyone { Input::Propose(proposal) } else { Input::ProposeAsLeader(term, proposal) };
-            self.input(n, input)?;
+            let only_in = Some(term).filter(|_| self.plant != Some(Plant::EndLeasesAsAnyone));
+            let proposal = Proposal { op, only_in, answer: oneshot::channel().0, _permit: permit() };
+            self.input(n, Input::Propose(proposal))?;
         }
         Ok(())
     }
