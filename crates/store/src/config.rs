@@ -416,6 +416,7 @@ impl Settings {
             max_streams: self.max_concurrent_streams,
             keepalive_interval: (!interval.is_zero()).then_some(interval),
             keepalive_timeout,
+            ..Tuning::default()
         })
     }
 

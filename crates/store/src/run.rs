@@ -29,6 +29,8 @@ use crate::{compactor, corrupt_check, data_dir, disk_watch, leader_watch, lessor
 
 /// Between two tries to find the cluster's quorum.
 const PUBLISH_RETRY: Duration = Duration::from_millis(200);
+/// At the end nothing that peers ask takes long, but to one of them who does not answer.
+const PEERS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Runs until `stop` is cancelled or the node fails.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
@@ -96,8 +98,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     };
     // Open before this member asks anything of the cluster: a quorum may need its answers.
     let talking = CancellationToken::new();
-    let routes = peer::routes(hello, &context, peer_inputs);
-    let bounds = (PEER_CONNECTIONS, Tuning::default());
+    let routes = peer::routes(hello, &context, peer_inputs, talking.clone());
+    let bounds = (PEER_CONNECTIONS, Tuning { patience: PEERS_PATIENCE, ..Tuning::default() });
     let peer_server = peer_runtime.spawn(server::serve(peer_port, routes, Traffic::default(), bounds, talking.clone()));
     let served = serve(&config, &context, clients, &stop, &failed).await;
     drain.cancel();
@@ -183,6 +185,8 @@ async fn serve(
         () = removed.cancelled() => {}
         () = failed.cancelled() => {}
     }
+    // A node that has failed is gone already.
+    let _ = context.node.drain();
     ending.cancel();
     serving.await
 }

@@ -52,8 +52,8 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 const MAX_GIVEN_UP: usize = 16_384;
 /// The code with which the transport refuses long messages.
 const OUT_OF_RANGE: &str = "11";
-/// How long requests under way may take once the server drains.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long clients' requests under way may take once the server drains.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct Listener {
     pub listener: TcpListener,
@@ -62,7 +62,7 @@ pub struct Listener {
     pub only: Option<Arc<str>>,
 }
 
-/// What a connection may be used for, and how long it may be silent.
+/// What a connection may be used for, how long it may be silent, and how long it may stay.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
     /// Every watch may be a stream of its own.
@@ -70,6 +70,8 @@ pub struct Tuning {
     /// A connection without traffic is tried after the first and given up after the second.
     pub keepalive_interval: Option<Duration>,
     pub keepalive_timeout: Duration,
+    /// How long requests under way may take once the server drains.
+    pub patience: Duration,
 }
 
 impl Default for Tuning {
@@ -78,6 +80,7 @@ impl Default for Tuning {
             max_streams: 100_000,
             keepalive_interval: Some(Duration::from_secs(30)),
             keepalive_timeout: Duration::from_secs(20),
+            patience: PATIENCE,
         }
     }
 }
@@ -135,7 +138,7 @@ pub async fn serve(
     }
     drain.cancelled().await;
     open.close();
-    if tokio::time::timeout(DRAIN_TIMEOUT, open.wait()).await.is_err() {
+    if tokio::time::timeout(tuning.patience, open.wait()).await.is_err() {
         tracing::warn!("connections were still open at the end of the drain");
     }
     Ok(())
@@ -308,6 +311,8 @@ struct Connection {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[test]
@@ -327,5 +332,42 @@ mod tests {
         assert_eq!(told.code(), tonic::Code::ResourceExhausted);
         assert_eq!(told.message(), "grpc: received message larger than max (2097160 vs. 2097152)");
         assert!(too_large(&Status::out_of_range("etcdserver: mvcc: required revision has been compacted")).is_none());
+    }
+
+    /// Never answers.
+    struct Silent(Arc<tokio::sync::Notify>);
+
+    impl Routes for Silent {
+        fn route(&self, _: http::Request<Incoming>) -> Reply {
+            self.0.notify_one();
+            Box::pin(std::future::pending())
+        }
+
+        fn is_stream(&self, _: &str) -> bool {
+            false
+        }
+    }
+
+    /// One client that does not end its call, nor its connection.
+    #[tokio::test]
+    async fn a_port_is_as_patient_as_it_was_told() {
+        const GET_ROOT: &[u8] =
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x03\x01\x05\0\0\0\x01\x82\x86\x84";
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let listener = Listener { listener, tls: None, only: None };
+        let (drain, asked) = (CancellationToken::new(), Arc::new(tokio::sync::Notify::new()));
+        let patience = Duration::from_millis(50);
+        let tuning = Tuning { keepalive_interval: None, patience, ..Tuning::default() };
+        let serving = serve(vec![listener], Silent(asked.clone()), Traffic::default(), (1, tuning), drain.clone());
+        let serving = tokio::spawn(serving);
+        let mut client = TcpStream::connect(address).await.expect("it listens");
+        client.write_all(GET_ROOT).await.expect("sent");
+        asked.notified().await;
+        let begun = tokio::time::Instant::now();
+        drain.cancel();
+        serving.await.expect("no panic").expect("served");
+        assert!((patience..PATIENCE).contains(&begun.elapsed()));
+        drop(client);
     }
 }

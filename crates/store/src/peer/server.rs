@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service as _;
@@ -30,9 +31,15 @@ use crate::shared::Shared;
 /// there may be as much as is proposed at once.
 const MAX_DECODED_BYTES: usize = MAX_BATCH_BYTES + MAX_PROPOSAL_BYTES + 2 * MAX_REQUEST_BYTES;
 
-pub fn routes(hello: Hello, context: &Context, inputs: UnboundedSender<Input>) -> impl Routes + use<> {
+/// Peers are listened to until `ended` is cancelled, after the node has: what is under way needs their answers.
+pub fn routes(
+    hello: Hello,
+    context: &Context,
+    inputs: UnboundedSender<Input>,
+    ended: CancellationToken,
+) -> impl Routes + use<> {
     let incoming = Arc::new(Incoming::new(context.drain.clone()));
-    let service = Service { hello, context: context.clone(), shared: context.shared.clone(), inputs, incoming };
+    let service = Service { hello, context: context.clone(), shared: context.shared.clone(), inputs, incoming, ended };
     Port(PeerServer::new(service).max_decoding_message_size(MAX_DECODED_BYTES))
 }
 
@@ -55,6 +62,7 @@ struct Service {
     shared: Arc<Shared>,
     inputs: UnboundedSender<Input>,
     incoming: Arc<Incoming>,
+    ended: CancellationToken,
 }
 
 impl Service {
@@ -81,11 +89,10 @@ impl Peer for Service {
         let from = self.check(r.metadata())?;
         let mut batches = r.into_inner();
         let received_bytes = self.shared.gauges.peers.from(from);
-        let drain = self.context.drain.clone();
         loop {
             let batch = tokio::select! {
                 batch = batches.next() => batch,
-                () = drain.cancelled() => return Err(Refusal::Stopped.into()),
+                () = self.ended.cancelled() => return Err(Refusal::Stopped.into()),
             };
             let Some(batch) = batch else { return Ok(Response::new(Empty {})) };
             if self.context.peers.is_gone(from) {

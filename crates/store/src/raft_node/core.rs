@@ -68,6 +68,8 @@ pub enum Input {
     },
     Checkpointed(Mark),
     Failed(anyhow::Error),
+    /// No more is asked of this member, which is to end once it has answered.
+    Drain,
     Stop,
 }
 
@@ -190,6 +192,7 @@ pub struct Core {
     pub(super) ticks: u64,
     /// As leader: when each peer was last heard of.
     heard: BTreeMap<u64, u64>,
+    pub(super) draining: bool,
     stopping: Option<u64>,
 }
 
@@ -263,6 +266,7 @@ impl Core {
             checkpointed: applied.index,
             ticks: 0,
             heard: BTreeMap::new(),
+            draining: false,
             stopping: None,
         })
     }
@@ -353,6 +357,7 @@ impl Core {
     }
 
     fn round(&mut self) -> Result<()> {
+        self.give_up_if_draining();
         self.step_forwarded()?;
         self.propose_arrived();
         self.ask_read_index();
@@ -416,6 +421,7 @@ impl Core {
             Input::Persisted { number } => self.note_persisted(number),
             Input::Checkpointed(mark) => self.note_checkpointed(mark)?,
             Input::Failed(error) => return Err(error),
+            Input::Drain => self.draining = true,
             Input::Stop => self.stop(),
         }
         Ok(())
@@ -437,6 +443,7 @@ impl Core {
 
     /// A leader hands over before it goes, so that nobody has to wait for an election.
     fn stop(&mut self) {
+        self.draining = true;
         self.stopping = Some(self.ticks);
         if self.node.raft.state == raft::StateRole::Leader {
             self.hand_over();

@@ -80,6 +80,11 @@ impl Handle {
         self.send(Input::TransferLeader(to))
     }
 
+    /// No more is asked, and what was asked is to end soon.
+    pub fn drain(&self) -> Result<(), Refusal> {
+        self.send(Input::Drain)
+    }
+
     /// How far a peer's log has come, if this member leads and knows the peer.
     pub async fn progress(&self, id: u64) -> Result<Option<Progress>, Refusal> {
         let (answer, answered) = oneshot::channel();

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use raft::prelude::{Message, MessageType};
+use raft::{ProgressState, StateRole};
 use raftlog::Mark;
 
 use super::core::{Arrived, Core};
@@ -23,11 +24,16 @@ impl Core {
                 || self.waiting_snapshot.is_some()
                 || self.is_behind()
                 || self.disk.is_full(self.config.max_waiting_bytes));
-        if message.to != self.config.member_id || campaigns || early || self.is_too_new_for(&message) {
+        if message.to != self.config.member_id
+            || campaigns
+            || early
+            || self.is_too_new_for(&message)
+            || self.is_overtaken(&message)
+        {
             return Ok(());
         }
         if message.msg_type() == MessageType::MsgPropose && message.term != 0 {
-            let leads = message.term == self.node.raft.term && self.node.raft.state == raft::StateRole::Leader;
+            let leads = message.term == self.node.raft.term && self.node.raft.state == StateRole::Leader;
             if !leads || self.is_full() || self.is_behind() {
                 return Ok(());
             }
@@ -65,6 +71,19 @@ impl Core {
         let vote = matches!(message.msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
         let election = u64::try_from(self.config.election_ticks).unwrap_or(u64::MAX);
         vote && message.context != CAMPAIGN_TRANSFER && self.ticks < election / FORGETFUL_PART
+    }
+
+    /// Whether a peer said so before it had the snapshot that it was sent since: entries that came late, from a connection
+    /// given up perhaps. Raft would go on behind those, send another snapshot, and nobody could tell whether what was
+    /// forwarded meanwhile is in it.
+    fn is_overtaken(&self, message: &Message) -> bool {
+        let raft = &self.node.raft;
+        let accepts = message.msg_type() == MessageType::MsgAppendResponse && !message.reject;
+        // One of a later term says that this leader is none any more.
+        let leads = raft.state == StateRole::Leader && message.term == raft.term;
+        let probed = raft.prs().get(message.from).filter(|peer| peer.state == ProgressState::Probe);
+        // Who accepts what it is asked for ends there, or later.
+        accepts && leads && probed.is_some_and(|peer| message.index + 1 < peer.next_idx)
     }
 
     /// Two leaders, one after the other, may both have sent one. Raft decides which it wants.

@@ -52,11 +52,28 @@ impl Core {
     /// until somebody leads. An election that nothing is in the way of ends sooner than its patience.
     pub(super) fn must_wait(&self) -> bool {
         let raft = &self.node.raft;
-        let election = u64::try_from(self.config.election_ticks).unwrap_or(u64::MAX);
-        let patience = election.saturating_mul(leader_watch::PATIENCE.into());
-        let elects = raft.leader_id == raft::INVALID_ID && self.leaderless < patience;
+        let elects = raft.leader_id == raft::INVALID_ID && !self.is_leaderless_for(leader_watch::PATIENCE);
         let is_behind = raft.state == StateRole::Leader && self.is_behind();
         !self.is_stopping() && (is_behind || elects || raft.lead_transferee.is_some())
+    }
+
+    /// Election timeouts.
+    fn is_leaderless_for(&self, elections: u32) -> bool {
+        let election = u64::try_from(self.config.election_ticks).unwrap_or(u64::MAX);
+        self.node.raft.leader_id == raft::INVALID_ID && self.leaderless >= election.saturating_mul(elections.into())
+    }
+
+    /// One who is to end waits for an election, but not for a quorum that is gone.
+    pub(super) fn give_up_if_draining(&mut self) {
+        if !self.draining || !self.is_leaderless_for(1) {
+            return;
+        }
+        let pending = self.pending.drain().map(|(_, pending)| pending.proposal);
+        for proposal in self.arrived.drain(..).chain(pending) {
+            let _ = proposal.answer.send(Err(Refusal::Stopped));
+        }
+        self.arrived_reads.clear();
+        self.asked.clear();
     }
 
     fn tell_whether_behind(&mut self) {

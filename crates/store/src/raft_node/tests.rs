@@ -6,6 +6,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use prost::Message as _;
 use raft::prelude::{ConfState, Entry, EntryType, Message, MessageType, Snapshot, SnapshotMetadata};
+use raft::{ProgressState, StateRole};
 
 use super::Kept;
 use super::core::{Config, Core, Input};
@@ -533,4 +534,59 @@ fn writes_wait_while_the_lead_is_handed_over() {
     }
     core.drive().expect("goes on");
     assert_eq!(core.node.raft.raft_log.last_index(), 3);
+}
+
+/// A member that is told to end waits for an election, and for nothing when there is none to come.
+#[test]
+fn without_a_quorum_a_member_that_ends_keeps_nobody_waiting() {
+    let mut core = member(vec![1, 2, 3], 1_000);
+    hear(&mut core, MessageType::MsgHeartbeat, 1, 0);
+    let (put, mut forwarded) = proposal(put_of("a"));
+    core.take(Input::Propose(put)).expect("taken");
+    core.drive().expect("forwards");
+    while core.node.raft.leader_id != raft::INVALID_ID {
+        core.tick();
+    }
+    let (put, mut arrived) = proposal(put_of("b"));
+    let (ready, mut readable) = oneshot::channel();
+    for input in [Input::Propose(put), Input::Read(ready), Input::Drain] {
+        core.take(input).expect("taken");
+    }
+    for _ in 0..9 {
+        core.drive().expect("goes on");
+        assert!(forwarded.try_recv().is_err() && arrived.try_recv().is_err(), "another may be elected");
+        core.tick();
+    }
+    core.drive().expect("goes on");
+    for answered in [&mut forwarded, &mut arrived] {
+        assert!(matches!(answered.try_recv(), Ok(Err(Refusal::Stopped))));
+    }
+    assert!(matches!(readable.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+}
+
+/// Here: after a snapshot another was sent for nothing, and whoever had written at the peer meanwhile was told "timed out".
+#[test]
+fn what_a_peer_had_before_its_snapshot_is_behind_it() {
+    let mut core = elected();
+    for key in ["a", "b", "c"] {
+        core.take(Input::Propose(proposal(put_of(key)).0)).expect("taken");
+        core.drive().expect("proposes");
+    }
+    let third = core.node.raft.mut_prs().get_mut(3).expect("a member");
+    third.recent_active = true;
+    third.become_snapshot(3);
+    core.take(Input::SnapshotSent { to: 3, term: 1, arrived: true }).expect("taken");
+    let says = |core: &mut Core, term: u64, index: u64| {
+        let mut message = Message { from: 3, to: 1, term, index, ..Message::default() };
+        message.set_msg_type(MessageType::MsgAppendResponse);
+        core.take(Input::Messages(vec![message])).expect("taken");
+        let third = core.node.raft.prs().get(3).expect("a member");
+        (third.state, third.next_idx)
+    };
+    assert_eq!(says(&mut core, 1, 2), (ProgressState::Probe, 4), "the entries that it had");
+    assert_eq!(says(&mut core, 1, 3), (ProgressState::Replicate, 5), "the snapshot");
+    let third = core.node.raft.mut_prs().get_mut(3).expect("a member");
+    third.become_probe();
+    says(&mut core, 2, 0);
+    assert_eq!(core.node.raft.state, StateRole::Follower, "another leads by now");
 }

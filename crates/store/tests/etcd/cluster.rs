@@ -60,7 +60,7 @@ impl Cluster {
         Client::connect(urls, Some(ConnectOptions::new().with_tls(tls))).await.expect("valid endpoints")
     }
 
-    async fn leader(&self) -> usize {
+    pub async fn leader(&self) -> usize {
         let mut clients = Vec::new();
         for server in &self.servers {
             clients.push(server.client().await);

@@ -9,6 +9,7 @@ mod concurrency;
 mod connections;
 mod crash;
 mod damage;
+mod ending;
 mod etcdctl;
 #[cfg(feature = "failpoints")]
 mod failpoints;
