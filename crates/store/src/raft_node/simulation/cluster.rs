@@ -164,7 +164,7 @@ impl Cluster {
         self.now = self.next_event().max(self.now + 1);
         self.tell_the_time();
         if self.trouble && self.next_fault <= self.now {
-            self.fault();
+            self.fault()?;
         }
         while let Some(packet) = self.network.arrived(self.now) {
             self.deliver(packet)?;
@@ -268,6 +268,9 @@ impl Cluster {
             let id = member.id;
             self.expel(id);
             return Ok(());
+        }
+        if member.stop_at.take_if(|at| *at <= now).is_some() {
+            self.input(n, Input::Stop)?;
         }
         // Who has slept may look at its leases before it hears what happened meanwhile.
         self.expire_leases(n)?;
@@ -394,7 +397,7 @@ impl Cluster {
         if self.plant == Some(Plant::ProposeTwice) {
             core.take_back_before(core.node.raft.term);
         }
-        core.drive().map_err(|e| format!("member {}: {e:#}", member.id))?;
+        let done = core.drive().map_err(|e| format!("member {}: {e:#}", member.id))?;
         for (bounded, what) in [(core.is_full(), "log too far ahead"), (core.is_behind(), "checkpoints too far behind")]
         {
             self.figures.add(what, u64::from(bounded));
@@ -416,7 +419,8 @@ impl Cluster {
         if let (Some(before), Some(after), true) = (&before, &after, went_on) {
             self.checks.committed(&self.members[n], &self.members, [before, after])?;
         }
-        self.carry_out(n, effects)
+        self.carry_out(n, effects)?;
+        if done { self.end(n) } else { Ok(()) }
     }
 
     /// In the node's order. The process may end between any two of these steps.

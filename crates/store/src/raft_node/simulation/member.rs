@@ -46,6 +46,8 @@ pub struct Member {
     pub saved_at: Option<u64>,
     pub start_at: Option<u64>,
     pub leaves_at: Option<u64>,
+    /// Told to end, and when its clients are let go of.
+    pub stop_at: Option<u64>,
     /// Neither hears nor thinks until then; what arrives meanwhile waits.
     pub paused_until: u64,
     pub inbox: VecDeque<Packet>,
@@ -86,6 +88,7 @@ impl Member {
             saved_at: None,
             start_at: Some(start_at),
             leaves_at: None,
+            stop_at: None,
             paused_until: 0,
             inbox: VecDeque::new(),
             slow_until: 0,
@@ -135,6 +138,7 @@ impl Member {
         let kept = dice.index(self.disk.unsynced() + 1);
         self.disk.crash(kept, dice.percent(50));
         (self.paused_until, self.drive_at, self.synced_at, self.saved_at) = (0, None, None, None);
+        self.stop_at = None;
     }
 
     pub fn hears(&self, now: u64) -> bool {
@@ -150,7 +154,8 @@ impl Member {
         let tick = core.needs_clock().then_some(self.next_tick);
         let expiry = self.leads().then_some(self.expire_at);
         let expired = self.expired.front().map(|(at, ..)| *at);
-        let events = [tick, self.drive_at, self.synced_at, self.saved_at, self.leaves_at, expiry, expired];
+        let events =
+            [tick, self.drive_at, self.synced_at, self.saved_at, self.leaves_at, self.stop_at, expiry, expired];
         events.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
