@@ -337,9 +337,14 @@ impl Store {
             None => (self.index.entry(key.clone()).or_default(), key),
         };
         let prev = index.current().cloned();
-        // A watcher sees a transaction whole: before it was what was there before all of it.
-        let seen = if index.changed_at(at.main) { index.get(at.main - 1).cloned() } else { prev.clone() };
         let kv = Arc::new(next(key, prev.as_deref()));
+        // A watcher sees a transaction whole: before it was what was there before all of it. Before a key is created there
+        // is nothing, though the same transaction may have deleted it.
+        let seen = match () {
+            () if kv.create_revision == at.main && !kv.is_tombstone() => None,
+            () if index.changed_at(at.main) => index.get(at.main - 1).cloned(),
+            () => prev.clone(),
+        };
         index.push(at, kv.clone());
         let before = prev.as_ref().map_or(0, |prev| prev.lease);
         self.leases.reattach(&kv.key, before, kv.lease);

@@ -64,4 +64,10 @@ fn a_watcher_is_told_of_the_version_before_the_transaction() {
         of_key.map(|event| event.prev.as_ref().map(|prev| prev.mod_revision)).collect()
     };
     assert_eq!((told("old", &store), told("new", &store)), (vec![Some(2), Some(2)], vec![None, None]));
+    // A key that is created is told of as one that had not been there.
+    store.put(put("again", "1")).expect("a plain put");
+    let deleted = DeleteRange { keys: KeyRange::Single("again".into()), prev_kv: false };
+    let success = vec![Op::Delete(deleted), Op::Put(put("again", "2"))];
+    store.txn(Txn { compare: Vec::new(), success, failure: Vec::new() }).expect("valid");
+    assert_eq!(told("again", &store), [None, Some(4), None]);
 }

@@ -15,9 +15,10 @@ use crate::shared::Shared;
 
 /// How often a limit on revisions is looked at; etcd's interval.
 const REVISION_INTERVAL: Duration = Duration::from_secs(300);
-/// Samples taken per retention period, as in etcd, and at most one an hour's tenth.
+/// A limit on time is looked at as often as that time passes, and every hour at least; samples are taken so many times as
+/// often. So it is in etcd.
+const MAX_INTERVAL: Duration = Duration::from_secs(3_600);
 const SAMPLES: u32 = 10;
-const MAX_SAMPLE_INTERVAL: Duration = Duration::from_secs(360);
 
 /// Runs until dropped.
 pub async fn run(mode: Compaction, shared: &Shared, node: &Handle) {
@@ -36,19 +37,42 @@ pub async fn run(mode: Compaction, shared: &Shared, node: &Handle) {
 }
 
 async fn periodic(keep: Duration, shared: &Shared, node: &Handle) {
-    let every = (keep / SAMPLES).min(MAX_SAMPLE_INTERVAL).max(Duration::from_millis(1));
-    let mut ticks = interval(every);
-    let mut samples: VecDeque<(Instant, i64)> = VecDeque::new();
+    let mut ticks = interval((keep.min(MAX_INTERVAL) / SAMPLES).max(Duration::from_millis(1)));
+    let mut samples = Samples::new(keep, Instant::now());
     loop {
         let now = ticks.tick().await;
-        let mut due = None;
-        while samples.front().is_some_and(|(taken, _)| now.duration_since(*taken) >= keep) {
-            due = samples.pop_front().map(|(_, revision)| revision);
-        }
-        if let Some(revision) = due {
+        let newest = shared.state.read().kv.revision();
+        if let Some(revision) = samples.take(now, newest) {
             compact(revision, shared, node).await;
         }
-        samples.push_back((now, shared.state.read().kv.revision()));
+    }
+}
+
+/// The revisions of the time that is kept, so far apart as they are taken.
+struct Samples {
+    keep: Duration,
+    taken: VecDeque<(Instant, i64)>,
+    compacted: Instant,
+}
+
+impl Samples {
+    fn new(keep: Duration, now: Instant) -> Samples {
+        Samples { keep, taken: VecDeque::new(), compacted: now }
+    }
+
+    /// Takes one; what is to be compacted now: the newest that is old enough.
+    fn take(&mut self, now: Instant, revision: i64) -> Option<i64> {
+        let mut due = None;
+        if now.duration_since(self.compacted) >= self.keep.min(MAX_INTERVAL) {
+            while self.taken.front().is_some_and(|(taken, _)| now.duration_since(*taken) >= self.keep) {
+                due = self.taken.pop_front().map(|(_, revision)| revision);
+            }
+        }
+        if due.is_some() {
+            self.compacted = now;
+        }
+        self.taken.push_back((now, revision));
+        due
     }
 }
 
@@ -62,5 +86,28 @@ async fn compact(revision: i64, shared: &Shared, node: &Handle) {
         Ok(_) => tracing::info!(revision, "compacted automatically"),
         Err(Refusal::Compacted) => {}
         Err(error) => tracing::warn!(revision, %error, "automatic compaction failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Revisions are as many as minutes have passed.
+    fn compactions(keep_minutes: u64, minutes: u64) -> Vec<(u64, i64)> {
+        let (begun, minute) = (Instant::now(), Duration::from_secs(60));
+        let mut samples = Samples::new(minute * u32::try_from(keep_minutes).expect("few"), begun);
+        let every = keep_minutes.min(60) / 10;
+        let taken = (0..=minutes).filter(|m| m % every == 0).filter_map(|m| {
+            let now = begun + minute * u32::try_from(m).expect("few");
+            Some((m, samples.take(now, i64::try_from(m).expect("few"))?))
+        });
+        taken.collect()
+    }
+
+    #[test]
+    fn a_time_is_kept_once_or_twice_and_a_long_one_an_hour_more() {
+        assert_eq!(compactions(10, 35), [(10, 0), (20, 10), (30, 20)]);
+        assert_eq!(compactions(180, 400), [(180, 0), (240, 60), (300, 120), (360, 180)]);
     }
 }

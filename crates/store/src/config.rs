@@ -17,6 +17,7 @@ use crate::token;
 
 mod cluster;
 mod environment;
+mod foreign;
 mod tls;
 
 pub use environment::with_environment;
@@ -228,6 +229,28 @@ pub struct Settings {
     /// How much is logged: debug, info, warn, error, panic or fatal; --v counts more
     #[arg(long, default_value = "info")]
     pub log_level: String,
+    /// Log as much as `--log-level=debug` does
+    #[arg(long, action = clap::ArgAction::Set, value_parser = boolean, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub debug: bool,
+    /// Where the log goes: default or stderr, which is the same; elsewhere it is sent by who starts this
+    #[arg(long, default_value = "default")]
+    #[serde(deserialize_with = "tls::list")]
+    pub log_outputs: String,
+    /// zap or capnslog, as etcd's; the log's form is this store's own with either
+    #[arg(long, default_value = "zap")]
+    pub logger: String,
+    /// Snapshot files to keep; only the newest is of use here, and kept
+    #[arg(long, default_value_t = 5)]
+    pub max_snapshots: u32,
+    /// Files of the log to keep; those of no use any more are written over or removed
+    #[arg(long, default_value_t = 5)]
+    pub max_wals: u32,
+    /// Whether etcd's old API is served, which it cannot be here
+    #[arg(long, action = clap::ArgAction::Set, value_parser = boolean, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub enable_v2: bool,
+    /// Whether Go's profiles are served, which there are none of here
+    #[arg(long, action = clap::ArgAction::Set, value_parser = boolean, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub enable_pprof: bool,
 }
 
 impl Default for Settings {
@@ -345,6 +368,7 @@ impl Settings {
         let known = self.advertise_client_urls.is_some() || self.listen_client_urls == DEFAULT_CLIENT_URL;
         ensure!(known, "--advertise-client-urls is required when --listen-client-urls is set explicitly");
         let advertised = self.advertise_client_urls.as_deref().unwrap_or(DEFAULT_CLIENT_URL);
+        self.check_foreign()?;
         ensure!(self.pre_vote, "--pre-vote=false: a member always asks before it calls an election");
         ensure!(self.max_txn_ops > 0, "--max-txn-ops must be at least 1");
         let right = (1..=MAX_REQUEST_BYTES).contains(&self.max_request_bytes);
@@ -403,7 +427,7 @@ impl Settings {
     fn known_log_level(&self) -> Result<String> {
         let (level, known) = (&self.log_level, LOG_LEVELS.join(", "));
         ensure!(LOG_LEVELS.contains(&level.as_str()), "--log-level={level} is none of {known}");
-        Ok(level.clone())
+        Ok(if self.debug { "debug".to_owned() } else { level.clone() })
     }
 
     fn tuning(&self) -> Result<Tuning> {

@@ -125,6 +125,11 @@ pub fn delete_response(result: &mvcc::DeleteResult) -> pb::DeleteRangeResponse {
 }
 
 fn compare(c: pb::Compare) -> Compare {
+    if CompareTarget::try_from(c.target).is_err() {
+        // Only equality is left through, which is no key's.
+        let value = Value::Version(0);
+        return Compare { keys: KeyRange::from_wire(c.key, c.range_end), relation: Relation::Less, value };
+    }
     let relation = match c.result() {
         CompareResult::Equal => Relation::Equal,
         CompareResult::NotEqual => Relation::NotEqual,
@@ -147,11 +152,16 @@ fn compare(c: pb::Compare) -> Compare {
     Compare { keys: KeyRange::from_wire(c.key, c.range_end), relation, value }
 }
 
+/// What etcd does not know how to compare holds for it, and what it does not know to look at is equal.
+fn holds_anyway(c: &pb::Compare) -> bool {
+    let (result, target) = (CompareResult::try_from(c.result), CompareTarget::try_from(c.target));
+    result.is_err() || (target.is_err() && result == Ok(CompareResult::Equal))
+}
+
 pub fn txn(r: pb::TxnRequest) -> Result<Txn, Refusal> {
     let ops = |ops: Vec<pb::RequestOp>| ops.into_iter().map(op).collect::<Result<Vec<_>, _>>();
     Ok(Txn {
-        // What etcd does not know how to compare holds for it.
-        compare: r.compare.into_iter().filter(|c| CompareResult::try_from(c.result).is_ok()).map(compare).collect(),
+        compare: r.compare.into_iter().filter(|c| !holds_anyway(c)).map(compare).collect(),
         success: ops(r.success)?,
         failure: ops(r.failure)?,
     })
@@ -187,5 +197,22 @@ fn nested_response(result: &mvcc::TxnResult) -> pb::TxnResponse {
         header: revision_header(0),
         succeeded: result.succeeded,
         responses: result.results.iter().map(response).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a newer client may ask that this store does not know.
+    #[test]
+    fn a_target_that_is_not_known_is_equal() {
+        for (result, holds) in [(0, true), (1, false), (2, false), (3, false), (9, true)] {
+            let compare = pb::Compare { target: 9, result, key: "k".into(), ..pb::Compare::default() };
+            let request = pb::TxnRequest { compare: vec![compare], ..pb::TxnRequest::default() };
+            let txn = txn(request).expect("valid");
+            let answer = mvcc::Store::default().txn(txn).expect("applied");
+            assert_eq!(answer.succeeded, holds, "result {result}");
+        }
     }
 }

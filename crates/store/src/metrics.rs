@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit};
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -54,6 +55,12 @@ pub struct Gauges {
     pub calls: Calls,
     pub peers: PeerTraffic,
     pub hashes: Durations,
+    pub hashes_of_a_revision: Durations,
+    pub defragmentations: Durations,
+    pub snapshots: Durations,
+    pub promotions: Counter,
+    /// Snapshots of the leader that are being written down.
+    pub installing: AtomicU64,
     pub clients: Traffic,
     pub operations: Operations,
     pub leases: Leases,
@@ -198,11 +205,26 @@ pub fn register(registry: &mut Registry, shared: Arc<Shared>, quota_bytes: u64) 
         "The latency distributions of commit called by backend",
         gauges.checkpoints.0.clone(),
     );
-    registry.register(
-        "etcd_mvcc_hash_duration_seconds",
-        "The latency distribution of storage hash operation",
-        gauges.hashes.0.clone(),
-    );
+    for (name, help, durations) in [
+        ("etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation", &gauges.hashes),
+        (
+            "etcd_mvcc_hash_rev_duration_seconds",
+            "The latency distribution of storage hash by revision operation",
+            &gauges.hashes_of_a_revision,
+        ),
+        (
+            "etcd_disk_backend_defrag_duration_seconds",
+            "The latency distribution of backend defragmentation",
+            &gauges.defragmentations,
+        ),
+        (
+            "etcd_disk_backend_snapshot_duration_seconds",
+            "The latency distribution of backend snapshots",
+            &gauges.snapshots,
+        ),
+    ] {
+        registry.register(name, help, durations.0.clone());
+    }
     gauges.calls.register(registry);
     gauges.peers.register(registry);
     for (name, help, counter) in counters(&gauges) {
@@ -283,7 +305,19 @@ impl Scrape {
                 "Current backend storage quota size in bytes",
                 signed(self.quota_bytes),
             ),
+            (
+                "etcd_server_snapshot_apply_in_progress_total",
+                "1 if the server is applying the incoming snapshot. 0 if none",
+                signed(self.shared.gauges.installing.load(Ordering::Relaxed)),
+            ),
+            ("os_fd_used", "The number of used file descriptors", open_files()),
+            ("os_fd_limit", "The file descriptor limit", file_limit()),
             // Counters whose names end without `_total`.
+            (
+                "etcd_server_learner_promote_successes",
+                "The total number of successful learner promotions while this member is leader",
+                signed(self.shared.gauges.promotions.get()),
+            ),
             (
                 "etcd_server_health_success",
                 "The total number of successful health checks",
@@ -378,6 +412,14 @@ impl Collector for Scrape {
         }
         Ok(())
     }
+}
+
+fn open_files() -> i64 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |files| count(files.count()))
+}
+
+fn file_limit() -> i64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| signed(soft))
 }
 
 fn signed(value: u64) -> i64 {

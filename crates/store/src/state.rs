@@ -197,7 +197,10 @@ impl State {
             // Whose it is does not matter.
             AlarmAction::Get => self.alarms.iter().filter(|(_, a)| r.alarm == 0 || r.alarm == *a).copied().collect(),
             AlarmAction::Activate if r.alarm == 0 => Vec::new(),
-            AlarmAction::Activate => Vec::from_iter(self.alarms.insert(named).then_some(named)),
+            AlarmAction::Activate => {
+                self.alarms.insert(named);
+                vec![named]
+            }
             AlarmAction::Deactivate => Vec::from_iter(self.alarms.take(&named)),
         };
         let alarms = found.into_iter().map(|(member_id, alarm)| pb::AlarmMember { member_id, alarm }).collect();
@@ -428,7 +431,7 @@ mod tests {
         for (action, member_id, alarm, expected) in [
             (Activate, 1, kind, &[(1, kind)][..]),
             (Activate, 2, kind, &[(2, kind)]),
-            (Activate, 2, kind, &[]),
+            (Activate, 2, kind, &[(2, kind)]),
             (Get, 7, 0, &[(1, kind), (2, kind)]),
             (Deactivate, 0, kind, &[]),
             (Deactivate, 1, 0, &[]),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use raft::prelude::{Entry, HardState, Message};
@@ -485,6 +486,7 @@ impl Core {
     pub(super) fn begin_install(&mut self, install: Install, job: Job) {
         self.checkpointed = job.head.applied_index;
         self.checkpointing = true;
+        self.shared.gauges.installing.store(1, Ordering::Relaxed);
         self.installing = Some(install);
         self.effects.jobs.push(job);
     }

@@ -1,5 +1,7 @@
 //! What Raft has ready: entries to write, messages to send, commands to apply, snapshots to install.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context, Result};
 use raft::prelude::{Entry, EntryType, HardState, Message, MessageType, Ready};
 use raft::{RawNode, StateRole};
@@ -248,6 +250,7 @@ impl Core {
     pub(super) fn installed(&mut self, install: Install) {
         let Install { mark, number, entries, hard_state, after, turn } = install;
         drop(turn);
+        self.shared.gauges.installing.store(0, Ordering::Relaxed);
         self.begun_anew = number;
         self.effects.writes.push(Write::Jump(mark));
         self.give(Write::Append { number, entries, hard_state });

@@ -80,7 +80,9 @@ pub async fn promote(context: &Context, asker: Asker, id: u64) -> Result<Members
     if progress.matched.saturating_mul(10) < progress.leader.saturating_mul(READY_TENTHS) {
         return Err(Refusal::LearnerNotReady);
     }
-    change(context, asker, Kind::Promote, member).await
+    let promoted = change(context, asker, Kind::Promote, member).await?;
+    context.shared.gauges.promotions.inc();
+    Ok(promoted)
 }
 
 fn wanted(kind: Kind, member: pb::Member) -> MemberChange {

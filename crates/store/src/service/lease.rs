@@ -223,6 +223,7 @@ impl pb::lease_server::Lease for Lease {
             let context = context.clone();
             async move {
                 let r = r.map_err(|status| server::too_large(&status).unwrap_or(status))?;
+                context.shared.gauges.calls.asked(SERVICE, "LeaseKeepAlive");
                 renew(&context, r.id).await
             }
         });

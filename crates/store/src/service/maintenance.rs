@@ -127,7 +127,6 @@ pub async fn hash(shared: &Shared, revision: i64) -> Result<pb::HashKvResponse, 
     if (0..compact_revision).contains(&hash_revision) {
         return Err(Refusal::Compacted.into());
     }
-    let start = Instant::now();
     let hashed = tokio::task::spawn_blocking(move || {
         let mut hasher = crc32fast::Hasher::new();
         for (at, kv) in records.iter().take_while(|(at, _)| at.main <= hash_revision) {
@@ -138,7 +137,6 @@ pub async fn hash(shared: &Shared, revision: i64) -> Result<pb::HashKvResponse, 
         hasher.finalize()
     });
     let hash = hashed.await.map_err(|_| Status::internal("the hash was not finished"))?;
-    shared.gauges.hashes.observe(start.elapsed());
     let header = Some(shared.header(now));
     Ok(pb::HashKvResponse { header, hash, compact_revision, hash_revision })
 }
@@ -161,7 +159,9 @@ impl pb::maintenance_server::Maintenance for Maintenance {
     async fn defragment(&self, r: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
         let answer = async {
             self.0.admit_admin(r).await?;
+            let start = Instant::now();
             self.0.node.checkpoint().await?;
+            self.0.shared.gauges.defragmentations.observe(start.elapsed());
             Ok(pb::DefragmentResponse { header: self.0.shared.header_now() })
         };
         let answer = answer.await;
@@ -171,7 +171,9 @@ impl pb::maintenance_server::Maintenance for Maintenance {
     async fn hash(&self, r: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
         let answer = async {
             self.0.admit_admin(r).await?;
+            let start = Instant::now();
             let pb::HashKvResponse { header, hash, .. } = hash(&self.0.shared, 0).await?;
+            self.0.shared.gauges.hashes.observe(start.elapsed());
             Ok(pb::HashResponse { header, hash })
         };
         let answer = answer.await;
@@ -181,7 +183,10 @@ impl pb::maintenance_server::Maintenance for Maintenance {
     async fn hash_kv(&self, r: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
         let answer = async {
             let (_, r) = self.0.admit_admin(r).await?;
-            hash(&self.0.shared, r.revision).await
+            let start = Instant::now();
+            let hashed = hash(&self.0.shared, r.revision).await?;
+            self.0.shared.gauges.hashes_of_a_revision.observe(start.elapsed());
+            Ok(hashed)
         };
         let answer = answer.await;
         self.0.answer(SERVICE, "HashKV", answer)

@@ -98,7 +98,7 @@ impl Context {
         answer: Result<T, Status>,
     ) -> Result<Response<T>, Status> {
         let code = answer.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
-        self.shared.gauges.calls.end(service, method, code);
+        self.shared.gauges.calls.answer(service, method, code);
         answer.map(Response::new)
     }
 
@@ -172,7 +172,7 @@ impl Routes for Port {
         if self.shared.status.leader() == 0 && requires_leader(request.headers()) {
             return Box::pin(std::future::ready(Ok(Status::from(Refusal::NoLeader).into_http())));
         }
-        self.shared.gauges.calls.begin(request.uri().path());
+        self.shared.gauges.calls.begin(request.uri().path(), request.headers());
         let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         match service {
             kv_server::SERVICE_NAME => self.kv.clone().call(request),

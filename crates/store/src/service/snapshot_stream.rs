@@ -1,5 +1,8 @@
 //! A snapshot as a stream: encoded as fast as the client reads it, never whole in memory.
 
+use std::future::ready;
+use std::time::Instant;
+
 use futures::StreamExt;
 
 use super::maintenance::Snapshots;
@@ -14,16 +17,20 @@ pub fn stream(shared: &Shared) -> Snapshots {
         (state.head(), state.kv.records())
     };
     let header = shared.header(head.revision);
+    let (gauges, begun) = (shared.gauges.clone(), Instant::now());
     let writer = Writer::new(&head, records);
-    let pieces = futures::stream::unfold(writer, move |mut writer| async move {
-        let blob = writer.next()?;
+    let pieces = futures::stream::unfold(writer, move |mut writer| {
+        let Some(blob) = writer.next() else {
+            gauges.snapshots.observe(begun.elapsed());
+            return ready(None);
+        };
         let response = pb::SnapshotResponse {
             header: Some(header),
             remaining_bytes: writer.remaining(),
             blob,
             version: ETCD_VERSION.to_owned(),
         };
-        Some((Ok(response), writer))
+        ready(Some((Ok(response), writer)))
     });
     pieces.boxed()
 }

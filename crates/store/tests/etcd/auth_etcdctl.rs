@@ -4,7 +4,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use crate::harness::{DEADLINE, Server, free_port};
+use crate::harness::{DEADLINE, Server, free_port, need};
 
 /// A command line and what it says, in order.
 const SCRIPT: [(&str, &str); 47] = [
@@ -69,19 +69,9 @@ fn check(etcdctl: impl Fn() -> Command) {
     }
 }
 
-fn installed(program: &str) -> bool {
-    let found = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
-        eprintln!("{program} is not installed");
-    }
-    found
-}
-
 #[test]
 fn what_an_operator_types() {
-    if !installed("etcdctl") {
-        return;
-    }
+    need("etcdctl");
     let server = Server::start(&["--bcrypt-cost", "4"]);
     check(|| {
         let mut command = Command::new("etcdctl");
@@ -105,9 +95,8 @@ impl Drop for Etcd {
 
 #[test]
 fn etcd_says_the_same() {
-    if !installed("etcdctl") || !installed("etcd") {
-        return;
-    }
+    need("etcdctl");
+    need("etcd");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let [client, peer] = [(); 2].map(|()| format!("http://127.0.0.1:{}", free_port()));
     let child = Command::new("etcd")

@@ -1,11 +1,11 @@
-//! Debian's `etcdctl`, as an operator types it. Left out where it is not installed; the other
-//! tests speak the same wire format.
+//! Debian's `etcdctl`, as an operator types it.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Instant;
 
-use crate::harness::{DEADLINE, Server, free_port};
+use crate::cluster::Cluster;
+use crate::harness::{DEADLINE, Server, free_port, need};
 
 fn etcdctl(server: &Server) -> Command {
     let mut command = Command::new("etcdctl");
@@ -35,10 +35,7 @@ fn check(server: &Server, arguments: &str, input: &str, expected: &str) -> Strin
 
 #[test]
 fn everything_an_operator_types() {
-    if Command::new("etcdctl").arg("version").output().is_err() {
-        eprintln!("etcdctl is not installed");
-        return;
-    }
+    need("etcdctl");
     let server = Server::start(&[]);
     let check = |arguments: &str, input: &str, expected: &str| check(&server, arguments, input, expected);
     check("put a 1", "", "OK");
@@ -64,13 +61,56 @@ fn everything_an_operator_types() {
     check("endpoint health", "", "is healthy");
     check("endpoint status -w json", "", r#""version":"3.6"#);
     check("endpoint hashkv", "", &format!("127.0.0.1:{}, ", server.port));
-    check("alarm list", "", "");
+    assert_eq!(check("alarm list", "", ""), "");
     check("defrag", "", "Finished defragmenting");
     let file = server.path("backup");
     check(&format!("snapshot save {}", file.display()), "", "Snapshot saved");
     check("lock guarded echo held", "", "held");
     elect(&server);
     watch(&server);
+}
+
+/// Until it has come about, and says what is expected.
+fn check_soon(server: &Server, arguments: &str, expected: &str) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let output = etcdctl(server).args(arguments.split_whitespace()).output().expect("installed");
+        let said = text(&output);
+        if output.status.success() && said.contains(expected) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "etcdctl {arguments}: {said}");
+    }
+}
+
+/// What `docs/operations` has an operator do to the members of a cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_added_promoted_updated_and_removed() {
+    need("etcdctl");
+    let cluster = Cluster::start(&[]);
+    let asked = &cluster.servers[0];
+    let mut fresh = cluster.newcomer(&[0, 1, 2]);
+    let url = fresh.peer_url();
+    let added = check(asked, &format!("member add fresh --learner --peer-urls={url}"), "", "added to cluster");
+    let id = added.split_whitespace().nth(1).expect("Member ID added ...").to_owned();
+    fresh.launch();
+    fresh.await_line("ready to serve client requests");
+    check_soon(asked, &format!("member promote {id}"), &format!("Member {id} promoted"));
+    check_soon(asked, "member list", &format!("{id}, started, fresh, {url}"));
+    // Only who leads hands over.
+    let leader = &cluster.servers[cluster.leader().await];
+    check_soon(leader, &format!("move-leader {id}"), &format!("to {id}"));
+    check_soon(
+        &fresh,
+        "endpoint status -w json",
+        &format!("\"leader\":{}", u64::from_str_radix(&id, 16).expect("hex")),
+    );
+    let another = format!("{url},http://localhost:{}", free_port());
+    check_soon(asked, &format!("member update {id} --peer-urls={another}"), &format!("Member {id} updated"));
+    check_soon(asked, "member list", &another);
+    check_soon(asked, &format!("member remove {id}"), &format!("Member {id} removed"));
+    fresh.await_end();
+    check(asked, &format!("member promote {id}"), "", "etcdserver: member not found");
 }
 
 /// A command that goes on until it is killed, and what it prints meanwhile.
@@ -133,10 +173,7 @@ fn revision(server: &Server) -> i64 {
 /// Without TLS, and the endpoint as a URL, which etcd's clients of that time send as the authority of their requests.
 #[test]
 fn a_plaintext_endpoint_by_its_url() {
-    if Command::new("etcdctl").arg("version").output().is_err() {
-        eprintln!("etcdctl is not installed");
-        return;
-    }
+    need("etcdctl");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let [client, peer] = [(); 2].map(|()| format!("http://127.0.0.1:{}", free_port()));
     let mut server = Command::new(env!("CARGO_BIN_EXE_kube-store"));

@@ -34,6 +34,13 @@ pub struct Server {
     lines: Option<Receiver<String>>,
 }
 
+/// Without it a test would show nothing.
+pub fn need(program: &str) {
+    let package = if program == "etcd" { "etcd-server" } else { "etcd-client" };
+    let runs = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(runs.is_ok(), "{program} is not installed: apt-get install {package}");
+}
+
 /// A port that nobody is given twice, from below those that the kernel gives to clients. Other
 /// test processes begin elsewhere.
 pub fn free_port() -> u16 {

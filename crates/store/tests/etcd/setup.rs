@@ -88,6 +88,15 @@ async fn the_side_port_tells_health_and_metrics() {
         r#"grpc_server_started_total{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1"#,
         r#"grpc_server_started_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"} 0"#,
         r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1"#,
+        r#"grpc_server_msg_received_total{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1"#,
+        r#"grpc_server_msg_sent_total{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1"#,
+        r#"etcd_server_client_requests_total{client_api_version="unknown",type="unary"} 1"#,
+        "etcd_mvcc_hash_rev_duration_seconds_count 0",
+        "etcd_disk_backend_defrag_duration_seconds_count 0",
+        "etcd_disk_backend_snapshot_duration_seconds_count 0",
+        "etcd_server_learner_promote_successes 0",
+        "etcd_server_snapshot_apply_in_progress_total 0",
+        "os_fd_limit ",
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }

@@ -127,6 +127,7 @@ impl Task {
             tokio::select! {
                 request = requests.message(), if asks => match request {
                     Ok(Some(request)) => {
+                        shared.gauges.calls.asked(SERVICE, "Watch");
                         let notifies = self.to_notify > 0;
                         self.request(request).await;
                         // With the last one that was behind gone, nobody else would.
