@@ -23,10 +23,10 @@ pub struct Flags {
     #[arg(long, default_value = ".")]
     dir: PathBuf,
     /// Measured rounds per side and row
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// Length of a round, after its warm-up
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// Sizes of the cluster
     #[arg(long, value_delimiter = ',', default_value = "1,3")]
