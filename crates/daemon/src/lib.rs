@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod health;
+pub mod join;
 pub mod metrics;
 pub mod notify;
 mod revoked;

@@ -143,12 +143,7 @@ fn switching_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
 async fn join(client: OnUpgrade, server: OnUpgrade) {
     let both = async { tokio::try_join!(client, server) };
     match tokio::time::timeout(UPGRADE_TIMEOUT, both).await {
-        Ok(Ok((client, server))) => {
-            let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-            if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut server).await {
-                tracing::debug!(%error, "a stream broke");
-            }
-        }
+        Ok(Ok((client, server))) => daemon::join::join(TokioIo::new(client), TokioIo::new(server)).await,
         Ok(Err(error)) => tracing::debug!(%error, "an upgrade failed"),
         Err(_) => tracing::debug!("an upgrade took too long"),
     }

@@ -130,7 +130,7 @@ async fn spdy(mut request: Request<Incoming>, url: &str) -> Result<Response<Body
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         if let Ok(upgraded) = upgraded.await {
-            tunnel::raw(TokioIo::new(upgraded), runtime.io).await;
+            daemon::join::join(TokioIo::new(upgraded), runtime.io).await;
         }
     });
     Ok(response)

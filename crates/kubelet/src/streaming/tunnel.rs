@@ -1,21 +1,14 @@
-//! Bytes carried unparsed: SPDY to SPDY, or SPDY inside a WebSocket's messages (port-forward).
+//! SPDY inside a WebSocket's messages (port-forward): its bytes are carried unparsed.
 
+use daemon::join;
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-const BUFFER: usize = 32 << 10;
+use super::upgrade;
 
-pub async fn raw<A, B>(mut client: A, mut runtime: B)
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut runtime).await {
-        tracing::debug!(%error, "stream ended");
-    }
-}
+const BUFFER: usize = 32 << 10;
 
 /// Each message carries the next bytes of the connection; their borders mean nothing.
 pub async fn websocket<A, B>(client: WebSocketStream<A>, runtime: B)
@@ -28,12 +21,13 @@ where
     let inbound = async {
         while let Some(Ok(message)) = source.next().await {
             match message {
-                Message::Binary(bytes) => writer.write_all(&bytes).await?,
+                // A runtime that no longer listens may still have something to say.
+                Message::Binary(bytes) => drop(writer.write_all(&bytes).await),
                 Message::Close(_) => break,
                 _ => {}
             }
         }
-        writer.shutdown().await
+        let _ = writer.shutdown().await;
     };
     let outbound = async {
         let mut buffer = vec![0; BUFFER];
@@ -45,8 +39,6 @@ where
         }
         let _ = sink.close().await;
     };
-    tokio::select! {
-        result = inbound => if let Err(error) = result { tracing::debug!(%error, "port-forward ended") },
-        () = outbound => {}
-    }
+    join::both(inbound, outbound).await;
+    upgrade::end(sink, source).await;
 }

@@ -1,11 +1,16 @@
 //! Upgrades: accepting the client's, asking the runtime for its SPDY.
 
+use daemon::join::LINGER;
+use futures::stream::{SplitSink, SplitStream};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 
 pub const STREAM_PROTOCOL: &str = "x-stream-protocol-version";
 
@@ -48,6 +53,19 @@ pub fn accept_websocket<B: Default>(headers: &HeaderMap, protocol: &str) -> Opti
         .header(header::SEC_WEBSOCKET_PROTOCOL, protocol)
         .body(B::default())
         .ok()
+}
+
+/// Ends a WebSocket whose streams have ended, and the connection under it: with what TLS ends with, too.
+pub async fn end<A>(sink: SplitSink<WebSocketStream<A>, Message>, source: SplitStream<WebSocketStream<A>>)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+{
+    let Ok(mut client) = sink.reunite(source) else { return };
+    let ending = async {
+        let _ = client.close(None).await;
+        let _ = client.get_mut().shutdown().await;
+    };
+    let _ = tokio::time::timeout(LINGER, ending).await;
 }
 
 /// A connection to the runtime's streaming server, speaking SPDY, and the protocol it chose.

@@ -75,11 +75,15 @@ pub fn get_watches(c: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A shell line with $KUBECTL in it.
+/// A shell line with $KUBECTL in it, every part of which is to succeed.
 fn sh(c: &Cluster, line: &str) -> anyhow::Result<String> {
     let dir = c.dir().display();
     let kubectl = format!("kubectl --kubeconfig {dir}/admin.conf --cache-dir {dir}/kubectl-cache");
-    let output = Command::new("sh").arg("-c").arg(line).env("KUBECTL", kubectl).stdin(Stdio::null()).output()?;
+    let output = Command::new("bash")
+        .args(["-o", "pipefail", "-c", line])
+        .env("KUBECTL", kubectl)
+        .stdin(Stdio::null())
+        .output()?;
     ensure!(output.status.success(), "{line}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
