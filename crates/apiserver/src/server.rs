@@ -1,5 +1,6 @@
 //! Putting the server together: build from a validated configuration, run until stopped, drain.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ use crate::store::{self, Store};
 const BOOTSTRAP_RETRY: Duration = Duration::from_secs(1);
 /// How often the store is asked whether it is there, for the health checks.
 const STORE_CHECK: Duration = Duration::from_secs(5);
+/// And how often while it is not.
+const STORE_RETRY: Duration = Duration::from_millis(100);
 
 pub struct Server {
     api: Arc<Api>,
@@ -141,12 +144,23 @@ fn checks(api: &Arc<Api>, started: &Arc<Checks>) {
 }
 
 async fn watch_store(api: Arc<Api>, started: Arc<Checks>) {
+    let probe = || async { api.store.probe().await.err().map(|e| e.to_string()) };
+    tokio::select! {
+        () = api.stop.cancelled() => {}
+        never = ask(probe, &started.store) => match never {},
+    }
+}
+
+/// A store that comes up after this server is seen at once, and so is one that comes back.
+async fn ask<F>(probe: impl Fn() -> F, known: &Mutex<Option<String>>) -> Infallible
+where
+    F: Future<Output = Option<String>>,
+{
     loop {
-        *started.store.lock() = api.store.probe().await.err().map(|e| e.to_string());
-        tokio::select! {
-            () = api.stop.cancelled() => return,
-            () = tokio::time::sleep(STORE_CHECK) => {}
-        }
+        let failed = probe().await;
+        let pause = if failed.is_some() { STORE_RETRY } else { STORE_CHECK };
+        *known.lock() = failed;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -171,4 +185,33 @@ async fn start(api: Arc<Api>, started: Arc<Checks>) {
 async fn bootstrap(api: &Api) -> Result<(), api::ApiError> {
     kubernetes::bootstrap(api).await?;
     reconcile::bootstrap(api).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Here: it was missed for five seconds, and the server was as long not ready.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_comes_up_later_is_seen_at_once() {
+        let (asked, known, begun) = (AtomicU32::new(0), Mutex::new(Some("not reached yet".to_owned())), Instant::now());
+        let probe = || {
+            let nth = asked.fetch_add(1, Ordering::Relaxed);
+            std::future::ready((nth < 3).then(|| "reading from etcd".to_owned()))
+        };
+        let seen = async {
+            while known.lock().is_some() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            never = ask(probe, &known) => match never {},
+            () = seen => {}
+        }
+        assert!(begun.elapsed() < STORE_CHECK, "{:?}", begun.elapsed());
+    }
 }
