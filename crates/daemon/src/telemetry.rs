@@ -1,6 +1,7 @@
-//! Structured logs on stderr.
+//! Structured logs, on stderr unless asked otherwise.
 
 use clap::{Args, ValueEnum};
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt as _};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -21,6 +22,25 @@ pub struct LogArgs {
     pub logging_format: LogFormat,
 }
 
+/// Where logs go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    #[default]
+    Stderr,
+    Stdout,
+    Both,
+}
+
+impl Output {
+    fn writer(self) -> BoxMakeWriter {
+        match self {
+            Output::Stderr => BoxMakeWriter::new(std::io::stderr),
+            Output::Stdout => BoxMakeWriter::new(std::io::stdout),
+            Output::Both => BoxMakeWriter::new(std::io::stderr.and(std::io::stdout)),
+        }
+    }
+}
+
 fn filter(verbosity: u8) -> &'static str {
     match verbosity {
         0 | 1 => "info,raft=warn,hyper=warn,h2=warn,kube=warn,kube_client=warn,hickory_server=warn",
@@ -32,11 +52,11 @@ fn filter(verbosity: u8) -> &'static str {
 
 /// Installs the subscriber; a second call in one process (tests) leaves the first in place.
 pub fn init(args: &LogArgs) {
-    init_at(args, "info");
+    init_to(args, "info", Output::default());
 }
 
-/// As [`init`], for a daemon that takes a level as etcd does; what is verbose counts more.
-pub fn init_at(args: &LogArgs, level: &str) {
+/// As [`init`], for a daemon that takes a level and an output as etcd does; what is verbose counts more.
+pub fn init_to(args: &LogArgs, level: &str, output: Output) {
     let directives = match (args.verbosity, level) {
         (0, "debug") => filter(2),
         (0, "warn") => "warn",
@@ -46,8 +66,8 @@ pub fn init_at(args: &LogArgs, level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives));
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match args.logging_format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(false)).try_init(),
-        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
+        LogFormat::Text => registry.with(fmt::layer().with_writer(output.writer()).with_ansi(false)).try_init(),
+        LogFormat::Json => registry.with(fmt::layer().json().with_writer(output.writer())).try_init(),
     };
     if installed.is_err() {
         tracing::debug!("a tracing subscriber is already installed");

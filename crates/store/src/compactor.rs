@@ -29,7 +29,7 @@ pub async fn run(mode: Compaction, shared: &Shared, node: &Handle) {
             loop {
                 ticks.tick().await;
                 let revision = shared.state.read().kv.revision();
-                compact(revision - keep, shared, node).await;
+                let _ = compact(revision - keep, shared, node).await;
             }
         }
         Compaction::Periodic(keep) => periodic(keep, shared, node).await,
@@ -42,8 +42,10 @@ async fn periodic(keep: Duration, shared: &Shared, node: &Handle) {
     loop {
         let now = ticks.tick().await;
         let newest = shared.state.read().kv.revision();
-        if let Some(revision) = samples.take(now, newest) {
-            compact(revision, shared, node).await;
+        if let Some(revision) = samples.take(now, newest)
+            && compact(revision, shared, node).await
+        {
+            samples.compacted = now;
         }
     }
 }
@@ -60,54 +62,63 @@ impl Samples {
         Samples { keep, taken: VecDeque::new(), compacted: now }
     }
 
-    /// Takes one; what is to be compacted now: the newest that is old enough.
+    /// Takes one; what is to be compacted now, and again until it is: the newest that is old enough.
     fn take(&mut self, now: Instant, revision: i64) -> Option<i64> {
-        let mut due = None;
-        if now.duration_since(self.compacted) >= self.keep.min(MAX_INTERVAL) {
-            while self.taken.front().is_some_and(|(taken, _)| now.duration_since(*taken) >= self.keep) {
-                due = self.taken.pop_front().map(|(_, revision)| revision);
-            }
-        }
-        if due.is_some() {
-            self.compacted = now;
-        }
         self.taken.push_back((now, revision));
-        due
+        let is_old = |(taken, _): &(Instant, i64)| now.duration_since(*taken) >= self.keep;
+        while self.taken.get(1).is_some_and(is_old) {
+            self.taken.pop_front();
+        }
+        let (_, oldest) = *self.taken.front().filter(|oldest| is_old(oldest))?;
+        (now.duration_since(self.compacted) >= self.keep.min(MAX_INTERVAL)).then_some(oldest)
     }
 }
 
-async fn compact(revision: i64, shared: &Shared, node: &Handle) {
-    let leads = shared.status.leader() == shared.member_id;
-    if !leads || revision <= shared.state.read().kv.compacted() {
-        return;
+/// Whether it is compacted now. Whoever does not lead leaves it to the leader.
+async fn compact(revision: i64, shared: &Shared, node: &Handle) -> bool {
+    if shared.status.leader() != shared.member_id {
+        return false;
+    }
+    if revision <= shared.state.read().kv.compacted() {
+        return true;
     }
     let request = CompactionRequest { revision, physical: false };
     match node.propose(Asker::Member.sign(Op::Compaction(request))).await {
         Ok(_) => tracing::info!(revision, "compacted automatically"),
         Err(Refusal::Compacted) => {}
-        Err(error) => tracing::warn!(revision, %error, "automatic compaction failed"),
+        Err(error) => {
+            tracing::warn!(revision, %error, "automatic compaction failed");
+            return false;
+        }
     }
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Revisions are as many as minutes have passed.
-    fn compactions(keep_minutes: u64, minutes: u64) -> Vec<(u64, i64)> {
+    /// Revisions are as many as minutes have passed; who leads from some minute on compacts.
+    fn compactions(keep_minutes: u64, minutes: u64, leads_from: u64) -> Vec<(u64, i64)> {
         let (begun, minute) = (Instant::now(), Duration::from_secs(60));
         let mut samples = Samples::new(minute * u32::try_from(keep_minutes).expect("few"), begun);
         let every = keep_minutes.min(60) / 10;
         let taken = (0..=minutes).filter(|m| m % every == 0).filter_map(|m| {
             let now = begun + minute * u32::try_from(m).expect("few");
-            Some((m, samples.take(now, i64::try_from(m).expect("few"))?))
+            let due = samples.take(now, i64::try_from(m).expect("few"))?;
+            (m >= leads_from).then(|| samples.compacted = now).map(|()| (m, due))
         });
         taken.collect()
     }
 
     #[test]
     fn a_time_is_kept_once_or_twice_and_a_long_one_an_hour_more() {
-        assert_eq!(compactions(10, 35), [(10, 0), (20, 10), (30, 20)]);
-        assert_eq!(compactions(180, 400), [(180, 0), (240, 60), (300, 120), (360, 180)]);
+        assert_eq!(compactions(10, 35, 0), [(10, 0), (20, 10), (30, 20)]);
+        assert_eq!(compactions(180, 400, 0), [(180, 0), (240, 60), (300, 120), (360, 180)]);
+    }
+
+    #[test]
+    fn who_comes_to_lead_compacts_what_is_due() {
+        assert_eq!(compactions(10, 35, 13), [(13, 3), (23, 13), (33, 23)]);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use daemon::LogArgs;
+use daemon::telemetry::Output;
 use daemon::tls_policy::Policy;
 use raftlog::Wal;
 use serde::Deserialize;
@@ -232,7 +233,7 @@ pub struct Settings {
     /// Log as much as `--log-level=debug` does
     #[arg(long, action = clap::ArgAction::Set, value_parser = boolean, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub debug: bool,
-    /// Where the log goes: default or stderr, which is the same; elsewhere it is sent by who starts this
+    /// Where the log goes: stdout, stderr, or default, which is stderr
     #[arg(long, default_value = "default")]
     #[serde(deserialize_with = "tls::list")]
     pub log_outputs: String,
@@ -311,6 +312,7 @@ pub struct Config {
     pub bcrypt_cost: u32,
     pub initial_corrupt_check: bool,
     pub log_level: String,
+    pub log_output: Output,
 }
 
 impl Flags {
@@ -320,20 +322,22 @@ impl Flags {
             Some(path) => {
                 let name = || format!("cannot use --config-file {}", path.display());
                 let text = std::fs::read_to_string(path).with_context(name)?;
-                let mut settings: Settings = daemon::config::yaml(&text).with_context(name)?;
+                let mut settings: Settings = daemon::config::yaml(&foreign::blank(&text)).with_context(name)?;
                 if let Some(tls) = settings.client_transport_security.take() {
                     // Who believes that it narrows down who may connect must not be left in that belief.
                     ensure!(tls.allowed_cn.is_none(), "client-transport-security: allowed-cn is for members only");
+                    tls.check("client-transport-security").with_context(name)?;
                     settings.cert_file = tls.cert_file;
                     settings.key_file = tls.key_file;
                     settings.trusted_ca_file = tls.trusted_ca_file;
-                    settings.client_cert_auth = tls.client_cert_auth;
+                    settings.client_cert_auth = tls.client_cert_auth.unwrap_or_default();
                 }
                 if let Some(tls) = settings.peer_transport_security.take() {
+                    tls.check("peer-transport-security").with_context(name)?;
                     settings.peer_cert_file = tls.cert_file;
                     settings.peer_key_file = tls.key_file;
                     settings.peer_trusted_ca_file = tls.trusted_ca_file;
-                    settings.peer_client_cert_auth = tls.client_cert_auth;
+                    settings.peer_client_cert_auth = tls.client_cert_auth.unwrap_or_default();
                     settings.peer_cert_allowed_cn = tls.allowed_cn;
                 }
                 settings.validate().with_context(name)
@@ -404,6 +408,7 @@ impl Settings {
             tuning: self.tuning()?,
             quota_bytes: self.quota_bytes()?,
             log_level: self.known_log_level()?,
+            log_output: self.log_output()?,
             name: self.name,
             cluster_token: self.initial_cluster_token,
             max_txn_ops: self.max_txn_ops,
@@ -473,7 +478,7 @@ impl Settings {
     }
 
     fn compaction(&self) -> Result<Compaction> {
-        let retention = &self.auto_compaction_retention;
+        let retention = if self.auto_compaction_retention.is_empty() { "0" } else { &self.auto_compaction_retention };
         let wrong =
             || format!("--auto-compaction-retention={retention} does not fit mode {}", self.auto_compaction_mode);
         match self.auto_compaction_mode.as_str() {

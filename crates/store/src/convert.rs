@@ -124,7 +124,20 @@ pub fn delete_response(result: &mvcc::DeleteResult) -> pb::DeleteRangeResponse {
     }
 }
 
-fn compare(c: pb::Compare) -> Compare {
+/// None if it holds whatever is there. What etcd does not know how to compare holds for it, but for the value of a key that
+/// is not there; and what it does not know to look at is equal.
+fn compare(c: pb::Compare) -> Option<Compare> {
+    match (CompareResult::try_from(c.result), CompareTarget::try_from(c.target)) {
+        (Err(_), Ok(CompareTarget::Value)) => {
+            let keys = KeyRange::from_wire(c.key, c.range_end);
+            Some(Compare { keys, relation: Relation::Greater, value: Value::Create(0) })
+        }
+        (Err(_), _) | (Ok(CompareResult::Equal), Err(_)) => None,
+        (Ok(_), _) => Some(known_compare(c)),
+    }
+}
+
+fn known_compare(c: pb::Compare) -> Compare {
     if CompareTarget::try_from(c.target).is_err() {
         // Only equality is left through, which is no key's.
         let value = Value::Version(0);
@@ -152,16 +165,10 @@ fn compare(c: pb::Compare) -> Compare {
     Compare { keys: KeyRange::from_wire(c.key, c.range_end), relation, value }
 }
 
-/// What etcd does not know how to compare holds for it, and what it does not know to look at is equal.
-fn holds_anyway(c: &pb::Compare) -> bool {
-    let (result, target) = (CompareResult::try_from(c.result), CompareTarget::try_from(c.target));
-    result.is_err() || (target.is_err() && result == Ok(CompareResult::Equal))
-}
-
 pub fn txn(r: pb::TxnRequest) -> Result<Txn, Refusal> {
     let ops = |ops: Vec<pb::RequestOp>| ops.into_iter().map(op).collect::<Result<Vec<_>, _>>();
     Ok(Txn {
-        compare: r.compare.into_iter().filter(|c| !holds_anyway(c)).map(compare).collect(),
+        compare: r.compare.into_iter().filter_map(compare).collect(),
         success: ops(r.success)?,
         failure: ops(r.failure)?,
     })
@@ -213,6 +220,19 @@ mod tests {
             let txn = txn(request).expect("valid");
             let answer = mvcc::Store::default().txn(txn).expect("applied");
             assert_eq!(answer.succeeded, holds, "result {result}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_is_not_known_holds_but_for_the_value_of_no_key() {
+        for (target, key, holds) in [(0, "k", true), (3, "k", true), (3, "absent", false), (0, "absent", true)] {
+            let compare = pb::Compare { target, result: 9, key: key.into(), ..pb::Compare::default() };
+            let mut store = mvcc::Store::default();
+            let put = pb::PutRequest { key: "k".into(), ..pb::PutRequest::default() };
+            store.put(super::put(put)).expect("applied");
+            let request = pb::TxnRequest { compare: vec![compare], ..pb::TxnRequest::default() };
+            let answer = store.txn(txn(request).expect("valid")).expect("applied");
+            assert_eq!(answer.succeeded, holds, "target {target} of {key}");
         }
     }
 }

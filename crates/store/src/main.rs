@@ -15,7 +15,7 @@ fn main() -> anyhow::Result<()> {
     let flags = Flags::parse_from(line);
     let (command, log) = (flags.command.clone(), flags.log.clone());
     let config = flags.validate()?;
-    daemon::telemetry::init_at(&log, &config.log_level);
+    daemon::telemetry::init_to(&log, &config.log_level, config.log_output);
     if !used.is_empty() {
         tracing::info!(target: "store::config", variables = used.join(" "), "flags from the environment");
     }

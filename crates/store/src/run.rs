@@ -103,6 +103,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let peer_server = peer_runtime.spawn(server::serve(peer_port, routes, Traffic::default(), bounds, talking.clone()));
     let served = serve(&config, &context, clients, &stop, &failed).await;
     drain.cancel();
+    // Its peers may still need one that was removed; the node knows for how long.
+    if context.shared.status.is_removed() {
+        tokio::select! { () = failed.cancelled() => {}, () = stop.cancelled() => {} }
+    }
     let closing = tokio::task::spawn_blocking(|| threads.stop()).await.context("the node's threads did not end")?;
     talking.cancel();
     peer_server.await.context("the peers' server did not end")??;

@@ -70,6 +70,8 @@ pub struct Status {
     pending: AtomicUsize,
     leader_changes: AtomicU64,
     voter: AtomicBool,
+    /// From the cluster, for good.
+    removed: AtomicBool,
     failed: AtomicBool,
     /// Nothing is taken into the log until a checkpoint is done.
     held: AtomicBool,
@@ -88,6 +90,14 @@ impl Status {
 
     pub fn is_voter(&self) -> bool {
         self.voter.load(Ordering::Relaxed)
+    }
+
+    pub fn set_removed(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
     }
 
     pub fn set_pending(&self, pending: usize) {

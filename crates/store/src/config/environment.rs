@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, CommandFactory};
 
-use super::Flags;
+use super::{Flags, foreign};
 
 const PREFIX: &str = "ETCD_";
 /// Of the program, not of the store.
@@ -17,7 +17,7 @@ pub fn with_environment(
     line: impl IntoIterator<Item = OsString>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> (Vec<OsString>, Vec<String>) {
-    let mut line: Vec<OsString> = line.into_iter().collect();
+    let mut line = foreign::strip(line.into_iter().collect());
     let mut used = Vec::new();
     let command = Flags::command();
     let known = || command.get_arguments().flat_map(names);

@@ -14,10 +14,18 @@ pub struct FileTls {
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
     pub trusted_ca_file: Option<PathBuf>,
-    #[serde(default)]
-    pub client_cert_auth: bool,
+    pub client_cert_auth: Option<bool>,
+    /// Certificates that sign themselves; there are none.
+    auto_tls: Option<bool>,
     /// Of members only.
     pub allowed_cn: Option<String>,
+}
+
+impl FileTls {
+    pub fn check(&self, section: &str) -> Result<()> {
+        ensure!(self.auto_tls != Some(true), "{section}: auto-tls: there are no certificates but those of files");
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

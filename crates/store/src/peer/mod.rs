@@ -52,7 +52,7 @@ pub struct Peers {
     /// Links run here, on the raft thread.
     runtime: tokio::runtime::Handle,
     gauges: Arc<Gauges>,
-    /// Cancelled when a peer says that this member was removed.
+    /// Cancelled when this member was removed, or a peer says so.
     pub removed: CancellationToken,
 }
 

@@ -95,7 +95,9 @@ impl Core {
             return Ok(());
         }
         self.change_conf(&members::to_raft(change), state).context("Raft does not leave a joint configuration")?;
-        self.effects.removed |= state.is_gone(self.config.member_id);
+        if state.is_gone(self.config.member_id) {
+            self.note_removed();
+        }
         Ok(())
     }
 
@@ -111,6 +113,11 @@ impl Core {
         state.conf = self.node.apply_conf_change(change)?;
         self.node.mut_store().set_conf(state.conf.clone());
         Ok(())
+    }
+
+    fn note_removed(&mut self) {
+        self.shared.status.set_removed();
+        self.effects.removed = true;
     }
 
     /// Whether this member leads, and is no member any more once a change is in force. One who is removed jointly stays
@@ -136,8 +143,9 @@ impl Core {
         })?;
         tracing::info!(kind = ?wanted.kind(), member = ?wanted.member, also = wanted.and.len(), "members changed");
         members::apply(state, &wanted);
-        self.effects.removed |=
-            members::removes(&wanted, self.config.member_id) && state.is_gone(self.config.member_id);
+        if members::removes(&wanted, self.config.member_id) && state.is_gone(self.config.member_id) {
+            self.note_removed();
+        }
         self.effects.members = Some(state.member_list());
         Ok(())
     }

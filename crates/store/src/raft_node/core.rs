@@ -358,7 +358,7 @@ impl Core {
     }
 
     fn round(&mut self) -> Result<()> {
-        self.give_up_if_draining();
+        self.give_up_if_ending();
         self.step_forwarded()?;
         self.propose_arrived();
         self.ask_read_index();

@@ -23,7 +23,8 @@ use crate::shared::Shared;
 /// Inputs taken before the state machine is driven, and what they may carry: all of it is one batch of the log.
 const MAX_INPUTS: usize = 1_024;
 const MAX_INPUT_BYTES: usize = 32 << 20;
-/// A removed member stays for so many election timeouts: its peers may need its voice to find out that it was removed.
+/// A removed member, which serves nobody any more, stays for so many election timeouts: its peers may need its voice to
+/// find out that it was removed.
 pub const REMOVED_ELECTIONS: u32 = 3;
 
 /// What the links need to write what they were given.
@@ -125,7 +126,6 @@ impl Node {
             let done = self.core.drive()?;
             self.carry_out()?;
             if self.removed_at.is_some_and(|at| at.elapsed() > grace) {
-                self.peers.set_removed();
                 return Ok(());
             }
             if done {
@@ -175,6 +175,7 @@ impl Node {
         if effects.removed && self.removed_at.is_none() {
             tracing::warn!("this member was removed from its cluster; it stops");
             self.removed_at = Some(Instant::now());
+            self.peers.set_removed();
         }
         Ok(())
     }

@@ -63,9 +63,10 @@ impl Core {
         self.node.raft.leader_id == raft::INVALID_ID && self.leaderless >= election.saturating_mul(elections.into())
     }
 
-    /// One who is to end waits for an election, but not for a quorum that is gone.
-    pub(super) fn give_up_if_draining(&mut self) {
-        if !self.draining || !self.is_leaderless_for(1) {
+    /// One who is to end waits for an election, but not for a quorum that is gone; one who was removed, for nothing.
+    pub(super) fn give_up_if_ending(&mut self) {
+        let ends_alone = self.draining && self.is_leaderless_for(1);
+        if !(ends_alone || self.shared.status.is_removed()) {
             return;
         }
         let pending = self.pending.drain().map(|(_, pending)| pending.proposal);

@@ -22,6 +22,8 @@ use crate::shared::Shared;
 use crate::state::{Applied, State};
 use crate::token;
 
+mod ending;
+
 fn proposal(op: Op) -> (Proposal, oneshot::Receiver<Answer>) {
     proposal_in(None, op)
 }
@@ -534,34 +536,6 @@ fn writes_wait_while_the_lead_is_handed_over() {
     }
     core.drive().expect("goes on");
     assert_eq!(core.node.raft.raft_log.last_index(), 3);
-}
-
-/// A member that is told to end waits for an election, and for nothing when there is none to come.
-#[test]
-fn without_a_quorum_a_member_that_ends_keeps_nobody_waiting() {
-    let mut core = member(vec![1, 2, 3], 1_000);
-    hear(&mut core, MessageType::MsgHeartbeat, 1, 0);
-    let (put, mut forwarded) = proposal(put_of("a"));
-    core.take(Input::Propose(put)).expect("taken");
-    core.drive().expect("forwards");
-    while core.node.raft.leader_id != raft::INVALID_ID {
-        core.tick();
-    }
-    let (put, mut arrived) = proposal(put_of("b"));
-    let (ready, mut readable) = oneshot::channel();
-    for input in [Input::Propose(put), Input::Read(ready), Input::Drain] {
-        core.take(input).expect("taken");
-    }
-    for _ in 0..9 {
-        core.drive().expect("goes on");
-        assert!(forwarded.try_recv().is_err() && arrived.try_recv().is_err(), "another may be elected");
-        core.tick();
-    }
-    core.drive().expect("goes on");
-    for answered in [&mut forwarded, &mut arrived] {
-        assert!(matches!(answered.try_recv(), Ok(Err(Refusal::Stopped))));
-    }
-    assert!(matches!(readable.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
 }
 
 /// Here: after a snapshot another was sent for nothing, and whoever had written at the peer meanwhile was told "timed out".

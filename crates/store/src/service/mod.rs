@@ -117,7 +117,12 @@ impl Context {
 
     /// A learner has no say, and may lag behind: it answers no more than what is asked of itself.
     fn check_voter(&self) -> Result<(), Refusal> {
-        if self.shared.status.is_voter() { Ok(()) } else { Err(Refusal::NotForLearner) }
+        let status = &self.shared.status;
+        match (status.is_voter(), status.is_removed()) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Refusal::Stopped),
+            (false, false) => Err(Refusal::NotForLearner),
+        }
     }
 
     /// Puts a command through the log, to be applied if the asker may do what it does.

@@ -49,3 +49,27 @@ async fn a_leader_that_ends_answers_what_is_under_way() {
         cluster.servers[leader].restart();
     }
 }
+
+/// It stays a little for its peers, but serves nobody any more: not as what it is to Raft, nor until time runs out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_removed_sends_its_clients_away() {
+    let mut cluster = Cluster::start(&[]);
+    let leader = timeout(DEADLINE, cluster.leader()).await.expect("a leader is elected");
+    let follower = (leader + 1) % 3;
+    let mut last = cluster.client((leader + 2) % 3).await;
+    for removed in [leader, follower] {
+        let done = Arc::new(AtomicUsize::new(0));
+        let mut writers = JoinSet::new();
+        for _ in 0..WRITERS {
+            writers.spawn(write(cluster.client(removed).await, done.clone()));
+        }
+        while done.load(Relaxed) < PUTS {
+            tokio::task::yield_now().await;
+        }
+        let id = cluster.client(removed).await.status().await.expect("up").header().expect("always").member_id();
+        timeout(DEADLINE, async { while last.member_remove(id).await.is_err() {} }).await.expect("removed");
+        let told: Vec<String> = writers.join_all().await.into_iter().flatten().collect();
+        assert!(told.iter().all(|words| words == "etcdserver: server stopped"), "{told:?}");
+        assert!(cluster.servers[removed].await_end().success(), "a removed member is done, it has not failed");
+    }
+}
