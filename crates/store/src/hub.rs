@@ -118,14 +118,13 @@ impl Hub {
         self.watchers.fetch_sub(1, Relaxed);
     }
 
-    /// Called in the order of the log, after the state holds the changes.
-    pub fn publish(&self, transactions: &[Transaction], revision: i64) {
+    /// Called in the order of the log, after the state holds the changes. Whose watches are marked now is to be woken.
+    pub fn publish(&self, transactions: &[Transaction], revision: i64) -> Unaware {
         let registry = self.registry.lock();
         let events = transactions.iter().flat_map(|t| t.events().iter().map(|event| (&event.kv.key, t.revision())));
         let unaware = mark(events.flat_map(|(key, at)| registry.watching(key).map(move |watcher| (watcher, at))));
         self.published.store(revision, Release);
-        drop(registry);
-        wake(unaware);
+        Unaware(unaware)
     }
 
     /// The state went on to this revision in one step, by a snapshot: every watch looks for itself what concerns it.
@@ -135,7 +134,7 @@ impl Hub {
         let unaware = mark(registry.all().map(|watcher| (watcher, from)));
         self.published.store(revision, Release);
         drop(registry);
-        wake(unaware);
+        Unaware(unaware).wake();
     }
 
     /// Every watch that something up to this revision concerns has been marked.
@@ -171,10 +170,16 @@ fn mark<'a>(watchers: impl Iterator<Item = (&'a Watcher, i64)>) -> Vec<Arc<Strea
     unaware.map(|(watcher, _)| watcher.stream.clone()).collect()
 }
 
-/// Those of a connection one after the other, so that what they write leaves together.
-fn wake(mut streams: Vec<Arc<Stream>>) {
-    streams.sort_by_key(|stream| stream.connection);
-    for stream in streams {
-        stream.notify.notify_one();
+/// Streams that do not know yet that something of theirs is marked.
+#[must_use = "nobody else wakes them"]
+pub struct Unaware(Vec<Arc<Stream>>);
+
+impl Unaware {
+    /// Those of a connection one after the other, so that what they write leaves together.
+    pub fn wake(mut self) {
+        self.0.sort_by_key(|stream| stream.connection);
+        for stream in self.0 {
+            stream.notify.notify_one();
+        }
     }
 }

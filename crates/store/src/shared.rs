@@ -72,6 +72,8 @@ pub struct Status {
     voter: AtomicBool,
     /// From the cluster, for good.
     removed: AtomicBool,
+    /// Nobody else could know of more than is applied here.
+    alone: AtomicBool,
     failed: AtomicBool,
     /// Nothing is taken into the log until a checkpoint is done.
     held: AtomicBool,
@@ -98,6 +100,15 @@ impl Status {
 
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Relaxed)
+    }
+
+    pub fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Release);
+    }
+
+    /// Whether a read of the state as it is now sees every write that was answered before.
+    pub fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Acquire)
     }
 
     pub fn set_pending(&self, pending: usize) {

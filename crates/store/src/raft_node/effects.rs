@@ -47,7 +47,8 @@ pub struct Captured {
 
 /// What those who wait outside are told.
 pub enum Delivery {
-    /// Commands were applied: watchers first, so that whoever is answered may rely on the marks.
+    /// Commands were applied. Watches are marked first, so that whoever is answered may rely on the marks; they are woken
+    /// last, because what a thread wakes last it runs first, and events have further to go than answers.
     Applied { transactions: Vec<Transaction>, revision: i64, answers: Vec<(oneshot::Sender<Answer>, Answer)> },
     /// A snapshot took the place of the state.
     Jumped { revision: i64 },
@@ -60,10 +61,11 @@ impl Delivery {
     pub fn deliver(self, hub: &Hub) {
         match self {
             Delivery::Applied { transactions, revision, answers } => {
-                hub.publish(&transactions, revision);
+                let unaware = hub.publish(&transactions, revision);
                 for (asker, answer) in answers {
                     let _ = asker.send(answer);
                 }
+                unaware.wake();
             }
             Delivery::Jumped { revision } => hub.jump(revision),
             Delivery::Readable(readers) => {

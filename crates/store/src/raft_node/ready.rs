@@ -50,7 +50,16 @@ impl Core {
         }
         self.capture_if_wanted();
         self.shared.status.set_raft(&self.node.raft);
+        self.shared.status.set_alone(self.leads_alone());
         Ok(())
+    }
+
+    /// Whether nobody else could have answered, or been told, what is not applied here: a lone leader has applied all that
+    /// was answered before its term once something of its term is. When another member comes, it is told so after this
+    /// has changed.
+    fn leads_alone(&self) -> bool {
+        let raft = &self.node.raft;
+        self.alone() && raft.state == StateRole::Leader && self.shared.state.read().applied.term == raft.term
     }
 
     /// What a quorum has is committed, whether or not this member's own disk has it, and reads must not wait for that. Raft

@@ -1,5 +1,6 @@
 //! Clients, and the record of what they were told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub struct Client {
     newest: i64,
     pending: Option<Pending>,
     pub next_at: u64,
+    /// Those who answered it alone.
+    alone: BTreeSet<u64>,
     pub plant: Option<Plant>,
 }
 
@@ -131,6 +134,7 @@ impl Client {
             newest: 0,
             pending: None,
             next_at: 1,
+            alone: BTreeSet::new(),
             plant,
         }
     }
@@ -187,11 +191,30 @@ impl Client {
             }
             17 if self.newest > 2 => {
                 let at = At::Revision(i64::try_from(dice.within(2..self.newest.unsigned_abs() + 1)).unwrap_or(2));
-                return (Some(self.linearizable(now, member, Self::keys(dice), at)), None);
+                return self.newest(now, member, shared, Self::keys(dice), at);
             }
-            _ => return (Some(self.linearizable(now, member, Self::keys(dice), At::Latest)), None),
+            _ => return self.newest(now, member, shared, Self::keys(dice), At::Latest),
         };
         (Some(self.submit(now, member, (request, op))), None)
+    }
+
+    /// As the service reads: a member that leads alone need not ask.
+    fn newest(
+        &mut self,
+        now: u64,
+        member: u64,
+        shared: &Shared,
+        keys: Keys,
+        at: At,
+    ) -> (Option<Input>, Option<Operation>) {
+        let knew = self.plant == Some(Plant::AloneForever) && self.alone.contains(&member);
+        if !shared.status.is_alone() && !knew {
+            return (Some(self.linearizable(now, member, keys, at)), None);
+        }
+        self.alone.insert(member);
+        let outcome = read(shared, &keys, at);
+        let request = Request::Range(Range { keys, limit: 0 }, at);
+        (None, Some(Operation { client: self.number, call: now, ret: now, request, outcome }))
     }
 
     pub fn linearizable(&mut self, now: u64, member: u64, keys: Keys, at: At) -> Input {

@@ -54,6 +54,7 @@ fn what_clients_and_watchers_may_not_see_is_found() {
     for plant in [Plant::ReadWithoutIndex, Plant::DropEvent, Plant::RepeatEvent, Plant::IgnoreStartRevision] {
         check(plant, false, 30);
     }
+    check(Plant::AloneForever, false, 300);
 }
 
 #[test]

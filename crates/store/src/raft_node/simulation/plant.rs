@@ -19,6 +19,8 @@ pub enum Plant {
     CheckpointBeforeSync,
     /// Linearizable reads are answered from whatever the asked member has.
     ReadWithoutIndex,
+    /// Who once led alone answers reads by itself for ever.
+    AloneForever,
     /// Time passes twice as fast for leases.
     HastyLeases,
     /// A lease that has run out is ended by whoever thinks so, through whoever leads by then.
