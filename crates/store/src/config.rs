@@ -18,10 +18,12 @@ use crate::token;
 
 mod cluster;
 mod environment;
+mod file;
 mod foreign;
 mod tls;
 
-pub use environment::with_environment;
+pub use environment::{unrecognized, with_environment};
+pub use foreign::check_environment;
 use tls::FileTls;
 pub use tls::Tls;
 
@@ -40,7 +42,6 @@ const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 /// The most that `--max-request-bytes` may be.
 pub const MAX_REQUEST_BYTES: usize = 64 << 20;
-const MAX_QUOTA_BYTES: u64 = 64 << 30;
 
 /// An embedded Raft key-value store that speaks etcd v3
 #[derive(Debug, Clone, Parser)]
@@ -170,7 +171,7 @@ pub struct Settings {
     pub tls_max_version: String,
     /// Suites of TLS 1.2, by Go's names and separated by commas (default: all that are supported)
     #[arg(long, default_value = "")]
-    #[serde(deserialize_with = "tls::list")]
+    #[serde(deserialize_with = "file::list")]
     pub cipher_suites: String,
     /// The common name without which a certificate is not a member's
     #[arg(long, value_name = "NAME")]
@@ -181,9 +182,11 @@ pub struct Settings {
     pub max_concurrent_streams: u32,
     /// Time without traffic after which the server asks a client whether it is there; 0 disables
     #[arg(long, default_value = "30s")]
+    #[serde(deserialize_with = "file::duration")]
     pub grpc_keepalive_interval: String,
     /// Time after which a client that does not answer is gone
     #[arg(long, default_value = "20s")]
+    #[serde(deserialize_with = "file::duration")]
     pub grpc_keepalive_timeout: String,
     /// How to read --auto-compaction-retention: periodic or revision
     #[arg(long, default_value = "periodic")]
@@ -209,7 +212,7 @@ pub struct Settings {
     pub snapshot_catchup_entries: u64,
     /// Interval of periodic watch progress notifications
     #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m")]
-    #[serde(alias = "experimental-watch-progress-notify-interval")]
+    #[serde(alias = "experimental-watch-progress-notify-interval", deserialize_with = "file::duration")]
     pub watch_progress_notify_interval: String,
     /// Tokens to give out: simple, or jwt with its options:
     /// `jwt,pub-key=FILE,priv-key=FILE,sign-method=RS256,ttl=10m`
@@ -235,7 +238,7 @@ pub struct Settings {
     pub debug: bool,
     /// Where the log goes: stdout, stderr, or default, which is stderr
     #[arg(long, default_value = "default")]
-    #[serde(deserialize_with = "tls::list")]
+    #[serde(deserialize_with = "file::list")]
     pub log_outputs: String,
     /// zap or capnslog, as etcd's; the log's form is this store's own with either
     #[arg(long, default_value = "zap")]
@@ -321,26 +324,7 @@ impl Flags {
             None => self.settings.validate(),
             Some(path) => {
                 let name = || format!("cannot use --config-file {}", path.display());
-                let text = std::fs::read_to_string(path).with_context(name)?;
-                let mut settings: Settings = daemon::config::yaml(&foreign::blank(&text)).with_context(name)?;
-                if let Some(tls) = settings.client_transport_security.take() {
-                    // Who believes that it narrows down who may connect must not be left in that belief.
-                    ensure!(tls.allowed_cn.is_none(), "client-transport-security: allowed-cn is for members only");
-                    tls.check("client-transport-security").with_context(name)?;
-                    settings.cert_file = tls.cert_file;
-                    settings.key_file = tls.key_file;
-                    settings.trusted_ca_file = tls.trusted_ca_file;
-                    settings.client_cert_auth = tls.client_cert_auth.unwrap_or_default();
-                }
-                if let Some(tls) = settings.peer_transport_security.take() {
-                    tls.check("peer-transport-security").with_context(name)?;
-                    settings.peer_cert_file = tls.cert_file;
-                    settings.peer_key_file = tls.key_file;
-                    settings.peer_trusted_ca_file = tls.trusted_ca_file;
-                    settings.peer_client_cert_auth = tls.client_cert_auth.unwrap_or_default();
-                    settings.peer_cert_allowed_cn = tls.allowed_cn;
-                }
-                settings.validate().with_context(name)
+                file::read(path).and_then(Settings::validate).with_context(name)
             }
         }
     }
@@ -406,7 +390,7 @@ impl Settings {
             tls_policy: tls::policy(&self)?,
             peer_name: self.peer_cert_allowed_cn.clone(),
             tuning: self.tuning()?,
-            quota_bytes: self.quota_bytes()?,
+            quota_bytes: self.quota_bytes(),
             log_level: self.known_log_level()?,
             log_output: self.log_output()?,
             name: self.name,
@@ -419,14 +403,12 @@ impl Settings {
         })
     }
 
-    fn quota_bytes(&self) -> Result<u64> {
-        let bytes = match self.quota_backend_bytes {
-            ..0 => return Ok(u64::MAX),
+    fn quota_bytes(&self) -> u64 {
+        match self.quota_backend_bytes {
+            ..0 => u64::MAX,
             0 => DEFAULT_QUOTA_BYTES,
             bytes => bytes.unsigned_abs(),
-        };
-        ensure!(bytes <= MAX_QUOTA_BYTES, "--quota-backend-bytes is more than {MAX_QUOTA_BYTES}");
-        Ok(bytes)
+        }
     }
 
     fn known_log_level(&self) -> Result<String> {
@@ -482,7 +464,7 @@ impl Settings {
         let wrong =
             || format!("--auto-compaction-retention={retention} does not fit mode {}", self.auto_compaction_mode);
         match self.auto_compaction_mode.as_str() {
-            "periodic" => {
+            "" | "periodic" => {
                 let hours = retention.parse::<u64>().ok().and_then(|h| h.checked_mul(3600)).map(Duration::from_secs);
                 let keep = hours.or_else(|| duration(retention)).with_context(wrong)?;
                 Ok(if keep.is_zero() { Compaction::Off } else { Compaction::Periodic(keep) })

@@ -8,7 +8,7 @@ use clap::{Arg, CommandFactory};
 
 use super::{Flags, foreign};
 
-const PREFIX: &str = "ETCD_";
+pub(super) const PREFIX: &str = "ETCD_";
 /// Of the program, not of the store.
 const OTHERS: [&str; 2] = ["help", "version"];
 
@@ -28,7 +28,7 @@ pub fn with_environment(
         }
     }
     for flag in known().filter(|flag| !OTHERS.contains(flag)) {
-        let name = format!("{PREFIX}{}", flag.to_uppercase().replace('-', "_"));
+        let name = foreign::variable_of(flag);
         let given = line.iter().any(|word| gives(word, "--", flag));
         let Some(value) = variable(&name).filter(|value| !given && !value.is_empty()) else { continue };
         let mut word = OsString::from(format!("--{flag}="));
@@ -40,7 +40,17 @@ pub fn with_environment(
     (line, used)
 }
 
-fn names(argument: &Arg) -> Vec<&str> {
+/// Variables that look like etcd's and are none of it, nor of kube-store. Kubernetes sets some of its own in every container.
+pub fn unrecognized(variables: impl Iterator<Item = String>) -> Vec<String> {
+    let command = Flags::command();
+    let known: Vec<String> = command.get_arguments().flat_map(names).map(foreign::variable_of).collect();
+    let mut unknown: Vec<String> = variables.filter(|name| name.starts_with(PREFIX)).collect();
+    unknown.retain(|name| !known.contains(name) && !foreign::is_variable(name));
+    unknown.sort();
+    unknown
+}
+
+pub(super) fn names(argument: &Arg) -> Vec<&str> {
     argument.get_long().into_iter().chain(argument.get_all_aliases().into_iter().flatten()).collect()
 }
 
@@ -86,5 +96,11 @@ mod tests {
         assert_eq!((settings.name.as_str(), settings.initial_cluster_state.as_str()), ("e", "existing"));
         assert_eq!((settings.watch_progress_notify_interval.as_str(), settings.key_file), ("5s", None));
         assert!(settings.client_cert_auth && settings.initial_cluster.contains("12380") && flags.command.is_some());
+    }
+
+    #[test]
+    fn what_etcd_would_not_know_either_is_named() {
+        let variables = ["PATH", "ETCD_NAME", "ETCD_PROXY", "ETCD_SERVICE_HOST", "ETCD_NMAE"].map(str::to_owned);
+        assert_eq!(unrecognized(variables.into_iter()), ["ETCD_NMAE", "ETCD_SERVICE_HOST"]);
     }
 }

@@ -1,58 +1,71 @@
 //! What etcd's configurations have and what asks for nothing here: taken as long as it asks for no more.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use anyhow::{Result, bail, ensure};
-use clap::CommandFactory as _;
 use daemon::telemetry::Output;
-use serde_json::Value;
 
-use super::{Flags, Settings, split};
+use super::environment::PREFIX;
+use super::{Settings, split};
 
 const LOGGERS: [&str; 2] = ["zap", "capnslog"];
 const NO: &[&str] = &["false", "0", "f", "F", "FALSE", "False"];
 const YES: &[&str] = &["true", "1", "t", "T", "TRUE", "True"];
 const NOTHING: &[&str] = &[""];
+const ANY: &[&str] = &[];
 /// Flags of etcd's that are none here, and with which values they ask for nothing; none are named where it is any.
-const FOREIGN: [(&str, &[&str]); 32] = [
+const FOREIGN: [(&str, &[&str]); 45] = [
     ("auto-tls", NO),
-    ("backend-batch-interval", &[]),
-    ("backend-batch-limit", &[]),
+    ("backend-batch-interval", ANY),
+    ("backend-batch-limit", ANY),
+    ("client-cert-allowed-hostname", NOTHING),
     ("cors", &["", "*"]),
     ("discovery", NOTHING),
-    ("discovery-fallback", &[]),
+    ("discovery-fallback", ANY),
     ("discovery-proxy", NOTHING),
     ("discovery-srv", NOTHING),
     ("discovery-srv-name", NOTHING),
     ("enable-grpc-gateway", NO),
-    ("experimental-backend-bbolt-freelist-type", &[]),
-    ("experimental-compaction-batch-limit", &[]),
+    ("enable-log-rotation", NO),
+    ("experimental-backend-bbolt-freelist-type", ANY),
+    ("experimental-bootstrap-defrag-threshold-megabytes", &["0"]),
+    ("experimental-compaction-batch-limit", ANY),
     ("experimental-corrupt-check-time", &["0", "0s"]),
+    ("experimental-downgrade-check-time", ANY),
+    ("experimental-enable-distributed-tracing", NO),
     ("experimental-enable-lease-checkpoint", NO),
     ("experimental-enable-v2v3", NOTHING),
+    ("experimental-memory-mlock", NO),
     ("experimental-peer-skip-client-san-verification", NO),
-    ("experimental-warning-apply-duration", &[]),
+    ("experimental-txn-mode-write-with-shared-buffer", ANY),
+    ("experimental-warning-apply-duration", ANY),
+    ("experimental-warning-unary-request-duration", ANY),
+    ("grpc-keepalive-min-time", &["5s", "5000000000"]),
     ("host-whitelist", &["", "*"]),
     ("initial-election-tick-advance", YES),
     ("log-package-levels", NOTHING),
-    ("log-rotation-config-json", &[]),
-    ("enable-log-rotation", NO),
+    ("log-rotation-config-json", ANY),
     ("metrics", &["basic"]),
     ("peer-auto-tls", NO),
+    ("peer-cert-allowed-hostname", NOTHING),
     ("proxy", &["off", "false"]),
-    ("proxy-dial-timeout", &[]),
-    ("proxy-failure-wait", &[]),
-    ("proxy-read-timeout", &[]),
-    ("proxy-refresh-interval", &[]),
-    ("proxy-write-timeout", &[]),
-    ("self-signed-cert-validity", &[]),
+    ("proxy-dial-timeout", ANY),
+    ("proxy-failure-wait", ANY),
+    ("proxy-read-timeout", ANY),
+    ("proxy-refresh-interval", ANY),
+    ("proxy-write-timeout", ANY),
+    ("self-signed-cert-validity", ANY),
+    ("socket-reuse-address", NO),
+    ("socket-reuse-port", NO),
     ("unsafe-no-fsync", NO),
+    ("v2-deprecation", ANY),
+    ("warning-unary-request-duration", ANY),
 ];
-/// Sections of the file.
-const SECTIONS: [&str; 2] = ["client-transport-security", "peer-transport-security"];
+pub(super) fn is_known(name: &str) -> bool {
+    FOREIGN.iter().any(|(flag, _)| *flag == name)
+}
 
-fn asks_for_nothing(name: &str, value: &str) -> bool {
+pub(super) fn asks_for_nothing(name: &str, value: &str) -> bool {
     let known = FOREIGN.iter().find(|(flag, _)| *flag == name);
     known.is_some_and(|(_, values)| values.is_empty() || values.contains(&value))
 }
@@ -67,7 +80,8 @@ pub(super) fn strip(line: Vec<OsString>) -> Vec<OsString> {
             Some(Ok((name, value))) => asks_for_nothing(name, value),
             Some(Err(name)) => {
                 let given = words.next_if(|value| value.to_str().is_some_and(|value| asks_for_nothing(name, value)));
-                given.is_some()
+                // Alone it says yes.
+                given.is_some() || FOREIGN.contains(&(name, YES))
             }
             None => false,
         };
@@ -78,30 +92,24 @@ pub(super) fn strip(line: Vec<OsString>) -> Vec<OsString> {
     kept
 }
 
-/// A configuration file without the keys that have no value, which keep their defaults, and without those that ask for
-/// nothing. Their lines stay, empty: what is wrong with others is found where they are.
-pub(super) fn blank(text: &str) -> String {
-    // What is wrong with a file that cannot be read so is said by who reads it for good.
-    let Ok(keys) = daemon::config::yaml::<BTreeMap<String, Value>>(text) else { return text.to_owned() };
-    let command = Flags::command();
-    let is_known = |key: &str| {
-        SECTIONS.contains(&key)
-            || FOREIGN.iter().any(|(flag, _)| *flag == key)
-            || command.get_arguments().any(|argument| argument.get_long() == Some(key))
-    };
-    let is_blank = |(key, value): &(String, Value)| match value {
-        Value::Null => is_known(key),
-        Value::String(value) => asks_for_nothing(key, value),
-        Value::Bool(_) | Value::Number(_) => asks_for_nothing(key, &value.to_string()),
-        Value::Array(_) | Value::Object(_) => false,
-    };
-    let blank: Vec<String> = keys.into_iter().filter(is_blank).map(|(key, _)| key).collect();
-    let key_of = |line: &str| line.split_once(':').map(|(key, _)| key.trim_matches(['"', '\'']).to_owned());
-    let lines = text.split('\n').map(|line| match key_of(line) {
-        Some(key) if blank.contains(&key) => "",
-        _ => line,
-    });
-    lines.collect::<Vec<_>>().join("\n")
+/// What etcd would be asked for by the environment, and cannot be had here, is not passed over in silence: who may connect, or
+/// which cluster is joined, could be another.
+pub fn check_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<()> {
+    for (flag, _) in FOREIGN {
+        let name = variable_of(flag);
+        let value = variable(&name).unwrap_or_default();
+        let value = value.to_string_lossy();
+        ensure!(value.is_empty() || asks_for_nothing(flag, &value), "{name}={value}: there is no --{flag} here");
+    }
+    Ok(())
+}
+
+pub(super) fn is_variable(name: &str) -> bool {
+    FOREIGN.iter().any(|(flag, _)| variable_of(flag) == name)
+}
+
+pub(super) fn variable_of(flag: &str) -> String {
+    format!("{PREFIX}{}", flag.to_uppercase().replace('-', "_"))
 }
 
 impl Settings {
@@ -117,8 +125,8 @@ impl Settings {
         let (mut stdout, mut stderr) = (false, false);
         for output in split(&self.log_outputs) {
             match output {
-                "stdout" => stdout = true,
-                "stderr" | "default" => stderr = true,
+                "stdout" | "/dev/stdout" => stdout = true,
+                "stderr" | "/dev/stderr" | "default" => stderr = true,
                 other => bail!(
                     "--log-outputs={other} is none of default, stderr, stdout: whoever starts kube-store sends these on"
                 ),
@@ -134,10 +142,11 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
+    use clap::{CommandFactory as _, Parser as _};
 
     use super::*;
-    use crate::config::{Config, with_environment};
+    use crate::config::environment::names;
+    use crate::config::{Config, Flags, with_environment};
 
     fn said(flags: &[&str]) -> Result<Config, String> {
         let line = ["kube-store", "--data-dir", "d"].iter().chain(flags).map(OsString::from);
@@ -148,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_asks_for_nothing_is_taken() {
-        let taken: [&[&str]; 15] = [
+        let taken: [&[&str]; 17] = [
             &["--logger=zap"],
             &["--log-outputs=stderr"],
             &["--log-outputs=default,stderr"],
@@ -164,6 +173,8 @@ mod tests {
             &["--log-package-levels=", "--unsafe-no-fsync=false"],
             &["--enable-grpc-gateway=false", "--experimental-enable-v2v3="],
             &["--experimental-compaction-batch-limit", "7"],
+            &["--initial-election-tick-advance", "--name=one"],
+            &["--quota-backend-bytes=107374182400", "--log-outputs=/dev/stderr"],
         ];
         for flags in taken {
             assert!(said(flags).is_ok(), "{flags:?}: {:?}", said(flags));
@@ -196,29 +207,29 @@ mod tests {
         }
     }
 
-    /// As etcd's own example has it, but for what is asked for there.
     #[test]
-    fn a_file_with_keys_that_ask_for_nothing() {
-        let keys = "name: one\ndata-dir: d\nwal-dir:\ncors:\ndiscovery:\ndiscovery-fallback: 'proxy'\n\
-            initial-cluster:\nproxy: 'off'\nproxy-failure-wait: 5000\nproxy-read-timeout: 0\nenable-v2: false\n\
-            client-transport-security:\n  cert-file:\n  client-cert-auth:\n  auto-tls: false\n\
-            peer-transport-security:\ndebug: # as it is\n'logger':\nlog-package-levels:\nlog-outputs: []\n\
-            auto-compaction-mode: periodic\nauto-compaction-retention:\nforce-new-cluster: false\n";
-        let read = |text: &str| {
-            let file = tempfile::NamedTempFile::new().expect("a temporary file");
-            std::fs::write(file.path(), text).expect("writable");
-            said(&["--config-file", file.path().to_str().expect("ascii")])
+    fn none_of_them_is_known_here() {
+        let command = Flags::command();
+        for (flag, _) in FOREIGN {
+            assert!(command.get_arguments().all(|known| !names(known).contains(&flag)), "{flag}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_not_passed_over_in_the_environment() {
+        let check = |name: &'static str, value: &'static str| {
+            check_environment(|asked| (asked == name).then(|| value.into())).map_err(|error| error.to_string())
         };
-        let config = read(keys).expect("it asks for nothing that there is not");
-        assert_eq!((config.name.as_str(), config.log_output), ("one", Output::Stderr));
-        for (wrong, why) in [
-            ("nmae:\n", "nmae"),
-            ("proxy: on\n", "proxy"),
-            ("client-transport-security:\n  auto-tls: true\n", "auto-tls"),
-            ("cors:\nsnapshot-count: many\n", "line 2"),
+        for (name, value) in [("ETCD_PROXY", "off"), ("ETCD_CORS", ""), ("ETCD_PORT", "tcp://10.0.0.1:2379")] {
+            assert_eq!(check(name, value), Ok(()), "{name}");
+        }
+        for (name, value) in [
+            ("ETCD_CLIENT_CERT_ALLOWED_HOSTNAME", "good.example"),
+            ("ETCD_DISCOVERY_SRV", "example.org"),
+            ("ETCD_UNSAFE_NO_FSYNC", "true"),
         ] {
-            let error = read(wrong).expect_err(wrong);
-            assert!(error.contains(why), "{wrong}: {error}");
+            let why = check(name, value).expect_err(name);
+            assert!(why.starts_with(&format!("{name}={value}: there is no --")), "{why}");
         }
     }
 }

@@ -51,7 +51,7 @@ fn mistakes_are_named() {
     check(&["--feature-gates", "InitialCorruptCheck"], Err("missing bool value"));
     check(&["--feature-gates", "InitialCorruptCheck=yes"], Err("use true or false"));
     check(&["--feature-gates", "Other=true"], Err("unrecognized feature gate: Other"));
-    check(&["--quota-backend-bytes", "68719476737"], Err("more than 68719476736"));
+    check(&["--quota-backend-bytes", "107374182400"], Ok(()));
     let three = "default=http://localhost:2380,b=http://127.0.0.1:2480,c=http://127.0.0.1:2580";
     check(&["--initial-cluster", three], Ok(()));
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use daemon::tls_policy::{self, Policy};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::{Settings, split};
 
@@ -22,9 +22,17 @@ pub struct FileTls {
 }
 
 impl FileTls {
-    pub fn check(&self, section: &str) -> Result<()> {
+    /// What is empty is not set.
+    pub fn check(self, section: &str) -> Result<FileTls> {
         ensure!(self.auto_tls != Some(true), "{section}: auto-tls: there are no certificates but those of files");
-        Ok(())
+        let set = |file: Option<PathBuf>| file.filter(|file| !file.as_os_str().is_empty());
+        Ok(FileTls {
+            cert_file: set(self.cert_file),
+            key_file: set(self.key_file),
+            trusted_ca_file: set(self.trusted_ca_file),
+            allowed_cn: self.allowed_cn.filter(|name| !name.is_empty()),
+            ..self
+        })
     }
 }
 
@@ -64,11 +72,15 @@ pub fn of_clients(settings: &Settings) -> Result<Option<Tls>> {
     checked("", files, ("client-crl-file", &settings.client_crl_file), settings.client_cert_auth)
 }
 
+/// Certificates that no URL of the peers asks for are of no use, and need nobody to verify others'.
 pub fn of_peers(settings: &Settings) -> Result<Option<Tls>> {
     let files = [&settings.peer_cert_file, &settings.peer_key_file, &settings.peer_trusted_ca_file];
     let tls = checked("peer-", files, ("peer-crl-file", &settings.peer_crl_file), settings.peer_client_cert_auth)?;
+    let urls = [&settings.listen_peer_urls, &settings.initial_advertise_peer_urls, &settings.initial_cluster];
     let trusts = tls.as_ref().is_none_or(|tls| tls.ca.is_some());
-    ensure!(trusts, "--peer-cert-file needs --peer-trusted-ca-file: members verify each other");
+    let needs = urls.iter().any(|urls| urls.contains("https://"));
+    ensure!(trusts || !needs, "--peer-cert-file needs --peer-trusted-ca-file: members verify each other");
+    let tls = tls.filter(|tls| tls.ca.is_some());
     let named = settings.peer_cert_allowed_cn.is_none() || tls.is_some();
     ensure!(named, "--peer-cert-allowed-cn needs --peer-cert-file and --peer-key-file");
     Ok(tls)
@@ -80,19 +92,5 @@ pub fn policy(settings: &Settings) -> Result<Policy> {
         Ok(_) => format!("--cipher-suites={suites}"),
         Err(tls_policy::Error::Version(wrong)) if wrong == *max => format!("--tls-max-version={max}"),
         Err(_) => format!("--tls-min-version={min}"),
-    })
-}
-
-/// A list, or its elements separated by commas.
-pub fn list<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum List {
-        Text(String),
-        Elements(Vec<String>),
-    }
-    Ok(match List::deserialize(from)? {
-        List::Text(text) => text,
-        List::Elements(elements) => elements.join(","),
     })
 }

@@ -28,20 +28,26 @@ async fn write(mut client: Client, done: Arc<AtomicUsize>) -> Option<String> {
     }
 }
 
+/// Writers at one member, which has answered many of them.
+async fn busy(cluster: &Cluster, member: usize) -> JoinSet<Option<String>> {
+    let done = Arc::new(AtomicUsize::new(0));
+    let mut writers = JoinSet::new();
+    for _ in 0..WRITERS {
+        writers.spawn(write(cluster.client(member).await, done.clone()));
+    }
+    while done.load(Relaxed) < PUTS {
+        tokio::task::yield_now().await;
+    }
+    writers
+}
+
 /// Until the end it needs to hear the others, for all that it has under way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_ends_answers_what_is_under_way() {
     let mut cluster = Cluster::start(&[]);
     for _ in 0..3 {
         let leader = timeout(DEADLINE, cluster.leader()).await.expect("a leader is elected");
-        let done = Arc::new(AtomicUsize::new(0));
-        let mut writers = JoinSet::new();
-        for _ in 0..WRITERS {
-            writers.spawn(write(cluster.client(leader).await, done.clone()));
-        }
-        while done.load(Relaxed) < PUTS {
-            tokio::task::yield_now().await;
-        }
+        let writers = busy(&cluster, leader).await;
         cluster.servers[leader].signal(Signal::SIGTERM);
         let told: Vec<String> = writers.join_all().await.into_iter().flatten().collect();
         assert_eq!(told, [""; 0], "it was told to end, and the others are there");
@@ -58,14 +64,7 @@ async fn a_member_that_was_removed_sends_its_clients_away() {
     let follower = (leader + 1) % 3;
     let mut last = cluster.client((leader + 2) % 3).await;
     for removed in [leader, follower] {
-        let done = Arc::new(AtomicUsize::new(0));
-        let mut writers = JoinSet::new();
-        for _ in 0..WRITERS {
-            writers.spawn(write(cluster.client(removed).await, done.clone()));
-        }
-        while done.load(Relaxed) < PUTS {
-            tokio::task::yield_now().await;
-        }
+        let writers = busy(&cluster, removed).await;
         let id = cluster.client(removed).await.status().await.expect("up").header().expect("always").member_id();
         timeout(DEADLINE, async { while last.member_remove(id).await.is_err() {} }).await.expect("removed");
         let told: Vec<String> = writers.join_all().await.into_iter().flatten().collect();
