@@ -7,6 +7,7 @@ use api::table::{Resource, Sub, Table, Verbs};
 use registry::Erased;
 use schema::Schemas;
 
+use crate::rest::ownership::Resets;
 use crate::rest::plain::Plain;
 
 pub struct Kind {
@@ -14,12 +15,14 @@ pub struct Kind {
     pub strategy: &'static dyn Erased,
     /// Relative to the store's prefix, as upstream lays it out: `pods`, `services/specs`, `minions`.
     pub storage_path: String,
+    pub resets: Resets,
 }
 
 impl Kind {
     fn new(row: &Arc<Resource>) -> Self {
         let strategy = registry::strategy_for(&row.group, &row.version, &row.kind).unwrap_or(&Plain);
-        Self { row: row.clone(), strategy, storage_path: storage_path(&row.group, &row.plural) }
+        let storage_path = storage_path(&row.group, &row.plural);
+        Self { row: row.clone(), strategy, storage_path, resets: Resets::of(row) }
     }
 
     /// The key of an object relative to the storage path.

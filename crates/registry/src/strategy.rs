@@ -147,7 +147,7 @@ fn edit<S: Strategy>(value: &mut Value, f: impl FnOnce(&mut S::Object)) -> Resul
 /// Go's encoder omits what is empty here; controllers and people compare with that.
 fn omit_empty_metadata(object: &mut Value) {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
-    for field in ["labels", "annotations", "finalizers", "ownerReferences", "managedFields"] {
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
         let empty = match metadata.get(field) {
             Some(Value::Array(items)) => items.is_empty(),
             Some(Value::Object(entries)) => entries.is_empty(),

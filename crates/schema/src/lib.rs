@@ -3,6 +3,7 @@
 //!
 //! Pure: built from the generated types and a table of merge facts, without IO.
 
+pub mod apply;
 pub mod builtin;
 pub mod decode;
 pub mod discovery;

@@ -14,7 +14,7 @@ use super::bootstrap::{self, AUTOUPDATE};
 use super::rules;
 use crate::authn::User;
 use crate::rest::create;
-use crate::rest::update::{self, Rules, Target};
+use crate::rest::update::{self, Owns, Rules, Target};
 use crate::rest::write::{self, Writer};
 use crate::state::Api;
 
@@ -58,8 +58,15 @@ async fn ensure(api: &Api, plural: &str, wanted: &impl Serialize) -> Result<(), 
             _ => Ok(()),
         };
     }
-    let target =
-        Target { kind, namespace: &namespace, name: &name, subresource: "", rules: Rules::Main, conditional: false };
+    let target = Target {
+        kind,
+        namespace: &namespace,
+        name: &name,
+        subresource: "",
+        rules: Rules::Main,
+        conditional: false,
+        owns: Owns::Changes,
+    };
     update::update(api, &writer, &target, &|old| Ok(reconciled(old, &wanted))).await.map(drop)
 }
 
@@ -136,8 +143,15 @@ async fn aggregate_all(api: &Api) -> Result<bool, ApiError> {
         }
         let name = role.metadata.name.clone().unwrap_or_default();
         let writer = Writer { user: &user, now: Timestamp::now(), dry_run: false, request: None };
-        let target =
-            Target { kind, namespace: "", name: &name, subresource: "", rules: Rules::Main, conditional: false };
+        let target = Target {
+            kind,
+            namespace: "",
+            name: &name,
+            subresource: "",
+            rules: Rules::Main,
+            conditional: false,
+            owns: Owns::Changes,
+        };
         update::update(api, &writer, &target, &|old| {
             let mut new = old.clone();
             new["rules"] = json!(rules);

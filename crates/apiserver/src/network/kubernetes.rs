@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::authn::User;
 use crate::rest::create;
-use crate::rest::update::{self, Rules, Target};
+use crate::rest::update::{self, Owns, Rules, Target};
 use crate::rest::write::{self, Writer};
 use crate::state::Api;
 
@@ -121,8 +121,15 @@ async fn ensure(
             _ => Ok(()),
         };
     }
-    let target =
-        Target { kind, namespace: &namespace, name: &name, subresource: "", rules: Rules::Main, conditional: false };
+    let target = Target {
+        kind,
+        namespace: &namespace,
+        name: &name,
+        subresource: "",
+        rules: Rules::Main,
+        conditional: false,
+        owns: Owns::Changes,
+    };
     update::update(api, &writer, &target, &|old| {
         let mut new = change(old, &wanted);
         kind.strategy.default(&mut new).map_err(|e| crate::rest::decode::misfit(&kind.row, &e))?;

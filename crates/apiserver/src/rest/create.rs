@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::options::WriteOptions;
 use super::write::{self, Swapped, Writer};
-use super::{Call, decode, present};
+use super::{Call, decode, ownership, present};
 use crate::admission::{self, Operation};
 use crate::catalog::Kind;
 use crate::http::reply::Reply;
@@ -30,6 +30,12 @@ pub async fn create(call: &Call<'_>) -> Result<Reply, ApiError> {
 pub async fn new_object(api: &Api, kind: &Kind, writer: &Writer<'_>, mut object: Value) -> Result<Bytes, ApiError> {
     kind.strategy.default(&mut object).map_err(|e| decode::misfit(&kind.row, &e))?;
     meta::set_type(&mut object, &kind.row);
+    ownership::created(api, kind, writer, &mut object);
+    owned_object(api, kind, writer, object).await
+}
+
+/// Creates an object that has its defaults and its owners.
+pub async fn owned_object(api: &Api, kind: &Kind, writer: &Writer<'_>, object: Value) -> Result<Bytes, ApiError> {
     if !meta::resource_version(&object).is_empty() {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }
@@ -83,7 +89,7 @@ async fn once(
 fn stamp(object: &mut Value, writer: &Writer<'_>, kind: &Kind) {
     let uid = uuid::Uuid::new_v4().to_string();
     let metadata = meta::metadata_mut(object);
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
         metadata.remove(field);
     }
     metadata.insert("uid".to_owned(), uid.into());

@@ -4,6 +4,7 @@ pub mod create;
 pub mod decode;
 pub mod delete;
 pub mod options;
+pub mod ownership;
 pub mod patch;
 mod patch_errors;
 pub mod plain;

@@ -12,6 +12,8 @@ use crate::http::query::Query;
 pub struct WriteOptions {
     pub dry_run: bool,
     pub field_validation: FieldValidation,
+    /// An apply takes what others own.
+    pub force: bool,
 }
 
 impl WriteOptions {
@@ -25,11 +27,9 @@ impl WriteOptions {
             errors.push(Error::not_supported(&Path::new("fieldValidation"), validation, &supported));
             FieldValidation::Warn
         });
-        if query.get("fieldManager").is_some_and(|m| m.len() > MAX_MANAGER) {
-            errors.push(Error::too_long(&Path::new("fieldManager"), MAX_MANAGER));
-        }
+        check_manager(query.get("fieldManager").unwrap_or_default(), &mut errors);
         refuse("meta.k8s.io", kind, &errors)?;
-        Ok(Self { dry_run, field_validation })
+        Ok(Self { dry_run, field_validation, force: false })
     }
 
     /// Of a patch that is no apply.
@@ -40,9 +40,28 @@ impl WriteOptions {
         }
         Self::parse(query, "PatchOptions")
     }
+
+    /// Of an apply, which is somebody's.
+    pub fn of_apply(query: &Query) -> Result<Self, ApiError> {
+        if query.filled("fieldManager").is_none() {
+            let errors = [Error::required(&Path::new("fieldManager"), "is required for apply patch")];
+            refuse("meta.k8s.io", "PatchOptions", &ErrorList::from_iter(errors))?;
+        }
+        Ok(Self { force: query.truthy("force"), ..Self::parse(query, "PatchOptions")? })
+    }
 }
 
-const MAX_MANAGER: usize = 128;
+fn check_manager(manager: &str, errors: &mut ErrorList) {
+    let path = Path::new("fieldManager");
+    if manager.len() > MAX_MANAGER {
+        errors.push(Error::too_long(&path, MAX_MANAGER));
+    }
+    if manager.chars().any(char::is_control) {
+        errors.push(Error::invalid(&path, manager, "should only contain printable characters"));
+    }
+}
+
+pub const MAX_MANAGER: usize = 128;
 
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut ErrorList) -> bool {
     let mut all = false;

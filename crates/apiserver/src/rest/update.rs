@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::options::WriteOptions;
 use super::write::{self, Current, Swapped, Writer};
-use super::{Call, create, decode, present};
+use super::{Call, create, decode, ownership, present};
 use crate::admission::{self, Operation};
 use crate::authz::Attributes;
 use crate::catalog::Kind;
@@ -37,6 +37,16 @@ pub struct Target<'a> {
     pub rules: Rules,
     /// Of that version, or not at all.
     pub conditional: bool,
+    pub owns: Owns,
+}
+
+/// Whose the changed fields are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owns {
+    /// The writer's.
+    Changes,
+    /// As the mutation has it.
+    Settled,
 }
 
 /// Whether an object that a client sent names the version that it is made from.
@@ -68,6 +78,7 @@ pub async fn replace(call: &Call<'_>, status: bool) -> Result<Reply, ApiError> {
         subresource: &info.subresource,
         rules: if status { Rules::Status } else { Rules::Main },
         conditional: names_version(&object),
+        owns: Owns::Changes,
     };
     let put = object.clone();
     match update(api, &writer, &target, &move |_| Ok(put.clone())).await {
@@ -133,6 +144,9 @@ async fn attempt(
     let kind = target.kind;
     let mut new = mutate(&old.value)?;
     check_preconditions(kind, &new, old)?;
+    if target.owns == Owns::Changes {
+        ownership::updated(api, kind, writer, target.subresource, &old.value, &mut new);
+    }
     let status = target.rules == Rules::Status;
     let ctx = write::context(&old.value, writer, status);
     if target.rules != Rules::Trusted {
@@ -157,6 +171,7 @@ async fn attempt(
     if main {
         write::warn(kind, &new, writer);
     }
+    ownership::settle_times(&old.value, &mut new);
     let done = finish(api, writer, kind, old, &new).await?;
     if let (Some(allocated), Swapped::Done(_)) = (allocated, &done) {
         allocated.keep();
@@ -236,7 +251,6 @@ fn keep_metadata(new: &mut Value, old: &Value) {
         keep(metadata, &before, field);
     }
     metadata.remove("selfLink");
-    metadata.remove("managedFields");
 }
 
 fn keep(metadata: &mut serde_json::Map<String, Value>, before: &Value, field: &str) {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::catalog::Kind;
 use crate::http::reply::Reply;
 use crate::rest::options::WriteOptions;
-use crate::rest::update::{self, Rules, Target};
+use crate::rest::update::{self, Owns, Rules, Target};
 use crate::rest::write::Writer;
 use crate::rest::{Call, decode};
 
@@ -52,6 +52,7 @@ async fn bind(
         subresource: "binding",
         rules: Rules::Trusted,
         conditional: false,
+        owns: Owns::Settled,
     };
     update::update(api, &writer, &target, &|pod| bound(pods, pod, binding, &now)).await?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cache::Entry;
 use crate::http::reply::Reply;
 use crate::rest::options::{Deletion, WriteOptions};
-use crate::rest::update::{self, Rules, Target};
+use crate::rest::update::{self, Owns, Rules, Target};
 use crate::rest::write::{self, Writer};
 use crate::rest::{Call, decode, delete};
 
@@ -87,7 +87,15 @@ async fn spend(call: &Call<'_>, writer: &Writer<'_>, pod: &Value, ready: bool) -
     }
     let kind = api.kind("policy", "v1", "poddisruptionbudgets");
     let (namespace, name) = (meta::namespace(budget), meta::name(budget));
-    let target = Target { kind, namespace, name, subresource: "status", rules: Rules::Trusted, conditional: false };
+    let target = Target {
+        kind,
+        namespace,
+        name,
+        subresource: "status",
+        rules: Rules::Trusted,
+        conditional: false,
+        owns: Owns::Settled,
+    };
     let now = meta::format_time(request.now);
     update::update(api, writer, &target, &|old| spent(old, meta::name(pod), &now)).await.map(drop)
 }

@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::http::reply::Reply;
 use crate::rest::options::WriteOptions;
-use crate::rest::update::{self, Rules, Target};
+use crate::rest::update::{self, Owns, Rules, Target};
 use crate::rest::write::{self, Writer};
-use crate::rest::{Call, decode, patch, present};
+use crate::rest::{Call, decode, ownership, patch, present};
 
 pub async fn handle(call: &Call<'_>) -> Result<Reply, ApiError> {
     let Call { api, kind, request } = call;
@@ -23,25 +23,31 @@ pub async fn handle(call: &Call<'_>) -> Result<Reply, ApiError> {
         return reply(call, &found.value);
     }
     let row = scale_row(call)?;
-    let target = |conditional: bool| Target {
+    let target = |conditional: bool, owns: Owns| Target {
         kind,
         namespace: &info.namespace,
         name: &info.name,
         subresource: &info.subresource,
         rules: Rules::Main,
         conditional,
+        owns,
     };
     let updated = if info.verb == "update" {
         let options = WriteOptions::parse(&request.query, "UpdateOptions")?;
         let scale = decode::object(&api.catalog, request, &row, options.field_validation).await?;
         update::check_name(&scale, &info.name)?;
-        let target = target(update::names_version(&scale));
+        let target = target(update::names_version(&scale), Owns::Changes);
         update::update(api, &Writer::of(request, options.dry_run), &target, &|old| apply(old, &scale)).await?
     } else {
-        let options = WriteOptions::of_patch(&request.query)?;
         let patch = patch::read(call).await?;
-        let target = target(patch.names_version());
-        update::update(api, &Writer::of(request, options.dry_run), &target, &|old| {
+        let options = patch.options(&request.query)?;
+        let target = target(patch.names_version(), patch.owns());
+        let writer = Writer::of(request, options.dry_run);
+        update::update(api, &writer, &target, &|old| {
+            if let Some(config) = patch.config() {
+                let config = of_parent(call, &row, config)?;
+                return ownership::applied(api, kind, &writer, "scale", Some(old), &config, options.force);
+            }
             let scale = patch.checked(&api.catalog.schemas, request, &row, &to_scale(old), options.field_validation)?;
             update::check_name(&scale, &info.name)?;
             apply(old, &scale)
@@ -78,6 +84,25 @@ fn apply(old: &Value, scale: &Value) -> Result<Value, ApiError> {
         new["metadata"]["uid"] = uid.into();
     }
     Ok(new)
+}
+
+/// What a scale that is applied says of the object itself.
+fn of_parent(call: &Call<'_>, row: &Resource, scale: &Value) -> Result<Value, ApiError> {
+    let text = |field: &str| scale.get(field).and_then(Value::as_str).unwrap_or_default();
+    if (text("apiVersion"), text("kind")) != (&row.api_version(), &row.kind) {
+        let (version, kind) = (text("apiVersion"), text("kind"));
+        return Err(ApiError::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+    }
+    let parent = &call.kind.row;
+    let mut config = json!({
+        "apiVersion": parent.api_version(), "kind": parent.kind, "metadata": {"name": call.request.info.name},
+    });
+    if let Some(replicas) = scale.pointer("/spec/replicas").filter(|r| !r.is_null()) {
+        let replicas = replicas.as_i64().ok_or_else(|| ApiError::bad_request("spec.replicas must be a number"))?;
+        apply(&config, scale)?;
+        config["spec"]["replicas"] = replicas.into();
+    }
+    Ok(config)
 }
 
 fn to_scale(object: &Value) -> Value {

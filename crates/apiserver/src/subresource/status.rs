@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::http::reply::Reply;
 use crate::rest::options::WriteOptions;
-use crate::rest::update::{self, Rules, Target};
+use crate::rest::update::{self, Owns, Rules, Target};
 use crate::rest::write::Writer;
 use crate::rest::{Call, decode, patch, present, read};
 
@@ -50,13 +50,14 @@ pub async fn change(
 ) -> Result<Reply, ApiError> {
     let Call { api, kind, request } = call;
     let info = &request.info;
-    let target = |conditional: bool| Target {
+    let target = |conditional: bool, owns: Owns| Target {
         kind,
         namespace: &info.namespace,
         name: &info.name,
         subresource: &info.subresource,
         rules: Rules::Trusted,
         conditional,
+        owns,
     };
     let defaulted = |mut new: Value| -> Result<Value, ApiError> {
         kind.strategy.default(&mut new).map_err(|e| decode::misfit(&kind.row, &e))?;
@@ -68,14 +69,19 @@ pub async fn change(
         update::check_name(&put, &info.name)?;
         let put = defaulted(put)?;
         let writer = Writer::of(request, options.dry_run);
-        update::update(api, &writer, &target(update::names_version(&put)), &|old| fold(old, &put)).await?
+        update::update(api, &writer, &target(update::names_version(&put), Owns::Changes), &|old| fold(old, &put))
+            .await?
     } else {
-        let options = WriteOptions::of_patch(&request.query)?;
         let patch = patch::read(call).await?;
+        let options = patch.options(&request.query)?;
         let writer = Writer::of(request, options.dry_run);
-        update::update(api, &writer, &target(patch.names_version()), &|old| {
-            let new = defaulted(patch::patched(call, &patch, old, options.field_validation)?)?;
-            fold(old, &new)
+        update::update(api, &writer, &target(patch.names_version(), patch.owns()), &|old| {
+            let new = defaulted(patch::patched(call, &patch, old, &options)?)?;
+            let mut folded = fold(old, &new)?;
+            if patch.owns() == Owns::Settled {
+                folded["metadata"]["managedFields"] = new["metadata"]["managedFields"].clone();
+            }
+            Ok(folded)
         })
         .await?
     };

@@ -33,6 +33,12 @@ async fn the_commands_people_type() {
         ("create serviceaccount default -n blue".into(), "serviceaccount/default created"),
         (format!("apply -n blue -f {file}"), "deployment.apps/web created"),
         (format!("apply -n blue -f {file}"), "deployment.apps/web unchanged"),
+        (format!("apply -n blue --server-side -f {file}"), "deployment.apps/web serverside-applied"),
+        (format!("diff -n blue --server-side -f {file}"), ""),
+        (
+            "get -n blue deploy web -o jsonpath={.metadata.managedFields[*].manager} --show-managed-fields".into(),
+            "kubectl",
+        ),
         ("scale -n blue deployment/web --replicas=3".into(), "deployment.apps/web scaled"),
         ("set image -n blue deployment/web c=nginx:2".into(), "deployment.apps/web image updated"),
         ("expose -n blue deployment/web --port=80".into(), "service/web exposed"),

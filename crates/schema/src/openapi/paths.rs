@@ -11,8 +11,12 @@ use crate::builtin::Schemas;
 use crate::node::Node;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
-const PATCH_TYPES: &[&str] =
-    &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCH_TYPES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
 
 pub(super) fn render(dialect: Dialect, schemas: &Schemas, rows: &[&Arc<Resource>]) -> Value {
     let mut paths = Map::new();
