@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::table::{Resource, Sub, Table, Verbs};
 use registry::Erased;
-use schema::Schemas;
+use schema::{Node, Schemas};
 
 use crate::rest::ownership::Resets;
 use crate::rest::plain::Plain;
@@ -16,13 +16,18 @@ pub struct Kind {
     /// Relative to the store's prefix, as upstream lays it out: `pods`, `services/specs`, `minions`.
     pub storage_path: String,
     pub resets: Resets,
+    /// The model of its protobuf message, if it has one.
+    pub message: Option<Node>,
 }
 
 impl Kind {
     fn new(row: &Arc<Resource>) -> Self {
         let strategy = registry::strategy_for(&row.group, &row.version, &row.kind).unwrap_or(&Plain);
         let storage_path = storage_path(&row.group, &row.plural);
-        Self { row: row.clone(), strategy, storage_path, resets: Resets::of(row) }
+        let schemas = Schemas::builtin();
+        let node = schemas.kind(&row.group, &row.version, &row.kind);
+        let message = node.filter(|node| protobuf::has_form(node)).cloned();
+        Self { row: row.clone(), strategy, storage_path, resets: Resets::of(row), message }
     }
 
     /// The key of an object relative to the storage path.

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use crate::tags;
 use crate::wire::{Error, Fields, Wire, varint};
 
-const PREFIX: &[u8] = b"k8s\0";
+pub(crate) const PREFIX: &[u8] = b"k8s\0";
 /// Deeper than any built-in kind.
-const MAX_DEPTH: usize = 48;
+pub(crate) const MAX_DEPTH: usize = 48;
 /// Pointers in Go, for which zero says something; any other zero is the absence of a value.
 const ZERO_COUNTS: &[&str] = &[
     "activeDeadlineSeconds",
@@ -132,7 +132,7 @@ fn value(node: &Node, field: &str, wire: Wire<'_>, depth: usize) -> Result<Optio
 }
 
 /// `api.core.v1.pod` for what the node refers to.
-fn message_name(node: &Node) -> String {
+pub(crate) fn message_name(node: &Node) -> String {
     let mut node = node;
     let mut name = String::new();
     while let Some(definition) = node.definition() {

@@ -30,9 +30,13 @@ fn field(text: &'static str) -> Option<(u32, Tag)> {
     Some((number.parse().ok()?, Tag { name, message }))
 }
 
-/// The field of a message; `message` is its definition's name without `io.k8s.`, in lower case.
+/// The fields of a message, which is named as its definition without `io.k8s.`, in lower case.
+pub fn of(message: &str) -> &'static [(u32, Tag)] {
+    messages().get(message).map_or(&[], Vec::as_slice)
+}
+
 pub fn find(message: &str, number: u32) -> Option<&'static Tag> {
-    messages().get(message)?.iter().find(|(n, _)| *n == number).map(|(_, tag)| tag)
+    of(message).iter().find(|(n, _)| *n == number).map(|(_, tag)| tag)
 }
 
 #[cfg(test)]
@@ -61,5 +65,72 @@ mod tests {
         check("api.rbac.v1.PolicyRule");
         check("apimachinery.pkg.apis.meta.v1.ObjectMeta");
         check("apimachinery.pkg.apis.meta.v1.DeleteOptions");
+    }
+
+    /// Names of messages in the fields of others, where the model has no such field: those are embedded structs, whose
+    /// fields the outer object has as its own.
+    #[test]
+    fn only_embedded_structs_stand_for_fields_of_others() {
+        let schemas = Schemas::builtin();
+        let mut found: Vec<&str> = Vec::new();
+        for definition in schemas.definitions() {
+            let Some(object) = definition.node().object() else { continue };
+            let message = definition.name.trim_start_matches("io.k8s.").to_lowercase();
+            let known = |tag: &Tag| object.fields.iter().any(|f| f.name.eq_ignore_ascii_case(tag.name));
+            found.extend(of(&message).iter().filter(|(_, t)| !t.message.is_empty() && !known(t)).map(|(_, t)| t.name));
+        }
+        found.sort_unstable();
+        found.dedup();
+        let embedded = [
+            "ephemeralcontainercommon",
+            "handler",
+            "ingressrulevalue",
+            "localobjectreference",
+            "persistentvolumesource",
+            "volumesource",
+        ];
+        assert_eq!(found, embedded);
+    }
+
+    /// Fields without a tag would be lost. These are behind gates that are off in 1.36, or of kinds that are not encoded.
+    #[test]
+    fn every_field_of_every_kind_has_a_tag() {
+        let schemas = Schemas::builtin();
+        let mut missing: Vec<String> = Vec::new();
+        for definition in schemas.definitions() {
+            let Some(object) = definition.node().object() else { continue };
+            let message = definition.name.trim_start_matches("io.k8s.").to_lowercase();
+            let all = with_embedded(&message);
+            for field in object.fields.iter().filter(|f| !matches!(&*f.name, "apiVersion" | "kind")) {
+                if !all.contains(&field.name.to_lowercase().as_str()) {
+                    missing.push(format!("{message}.{}", field.name));
+                }
+            }
+        }
+        missing.retain(|field| !field.starts_with("apiextensions-apiserver."));
+        let gated = [
+            "api.core.v1.imagevolumestatus.imageRef",
+            "api.core.v1.nodeallocatableresourceclaimstatus.containers",
+            "api.core.v1.nodeallocatableresourceclaimstatus.resourceClaimName",
+            "api.core.v1.nodeallocatableresourceclaimstatus.resources",
+            "api.core.v1.podschedulinggroup.podGroupName",
+            "api.core.v1.podspec.schedulingGroup",
+            "api.core.v1.podstatus.nodeAllocatableResourceClaimStatuses",
+            "api.core.v1.resourcehealth.message",
+            "api.core.v1.volumemountstatus.volumeStatus",
+            "api.core.v1.volumestatus.image",
+            "apimachinery.pkg.apis.meta.v1.listmeta.shardInfo",
+            "apimachinery.pkg.apis.meta.v1.shardinfo.selector",
+        ];
+        assert_eq!(missing, gated);
+    }
+
+    fn with_embedded(message: &str) -> Vec<&'static str> {
+        let own = of(message).iter().map(|(_, tag)| tag);
+        own.flat_map(|tag| {
+            let inner = if tag.message == message { &[][..] } else { of(tag.message) };
+            std::iter::once(tag.name).chain(inner.iter().map(|(_, tag)| tag.name))
+        })
+        .collect()
     }
 }

@@ -89,6 +89,45 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A message being written.
+#[derive(Debug, Default)]
+pub struct Writer(pub Vec<u8>);
+
+impl Writer {
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn key(&mut self, number: u32, wire_type: u64) {
+        self.varint(u64::from(number) << 3 | wire_type);
+    }
+
+    pub fn varint_field(&mut self, number: u32, value: u64) {
+        self.key(number, 0);
+        self.varint(value);
+    }
+
+    pub fn fixed64(&mut self, number: u32, bits: u64) {
+        self.key(number, 1);
+        self.0.extend_from_slice(&bits.to_le_bytes());
+    }
+
+    /// What stands before a field of `length` bytes.
+    pub fn length(&mut self, number: u32, length: usize) {
+        self.key(number, 2);
+        self.varint(length as u64);
+    }
+
+    pub fn bytes(&mut self, number: u32, bytes: &[u8]) {
+        self.length(number, bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+}
+
 pub fn varint(bytes: &mut &[u8]) -> Result<u64, Error> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {

@@ -2,9 +2,10 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use schema::Node;
 use serde_json::Value;
 
 use crate::catalog::Kind;
@@ -23,6 +24,8 @@ pub struct Entry {
     pub fields: Box<[Text]>,
     /// The object as it is served.
     pub body: Bytes,
+    /// The same as a protobuf message, made when the first client asks for it.
+    message: OnceLock<Bytes>,
 }
 
 impl Entry {
@@ -45,6 +48,7 @@ impl Entry {
             labels: labels.map(|(k, v)| (k.as_str().into(), v.as_str().unwrap_or_default().into())).collect(),
             fields: kind.row.selectable.iter().map(|(_, get)| get(&parsed).into_boxed_str()).collect(),
             body,
+            message: OnceLock::new(),
         };
         Ok((entry, frame))
     }
@@ -59,6 +63,11 @@ impl Entry {
 
     pub fn label(&self, key: &str) -> Option<&str> {
         self.labels.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v)
+    }
+
+    /// The object as a protobuf message, of the kind that `node` models.
+    pub fn message(&self, node: &Node) -> &Bytes {
+        self.message.get_or_init(|| protobuf::encode(&self.value(), node).into())
     }
 
     /// The object, decoded anew.
@@ -81,9 +90,25 @@ pub struct Event {
     pub revision: u64,
     /// What is written to watchers whose selector saw the object before and after.
     pub frame: Bytes,
+    /// The same for watchers that read protobuf.
+    message_frame: OnceLock<Bytes>,
 }
 
 impl Event {
+    pub fn new(
+        event_type: EventType,
+        entry: Arc<Entry>,
+        previous: Option<Arc<Entry>>,
+        revision: u64,
+        frame: Bytes,
+    ) -> Self {
+        Self { event_type, entry, previous, revision, frame, message_frame: OnceLock::new() }
+    }
+
+    pub fn message_frame(&self, kind: &Kind, node: &Node) -> &Bytes {
+        self.message_frame.get_or_init(|| message_frame(self.event_type, &self.entry, kind, node))
+    }
+
     pub fn deleted(previous: Arc<Entry>, revision: u64) -> Self {
         let body = object::at_revision(&previous.body, revision);
         let frame = object::reframe(EventType::Deleted, &body);
@@ -94,14 +119,22 @@ impl Event {
             labels: previous.labels.clone(),
             fields: previous.fields.clone(),
             body,
+            message: OnceLock::new(),
         });
-        Self { event_type: EventType::Deleted, entry, previous: Some(previous), revision, frame }
+        Self::new(EventType::Deleted, entry, Some(previous), revision, frame)
     }
 
     /// Bytes this event keeps alive.
     pub fn weight(&self) -> usize {
         self.frame.len() + self.previous.as_ref().map_or(0, |p| p.body.len())
     }
+}
+
+/// An object in a frame of a watch that is read as protobuf.
+pub fn message_frame(event_type: EventType, entry: &Entry, kind: &Kind, node: &Node) -> Bytes {
+    let row = &kind.row;
+    let object = protobuf::wrap(&row.api_version(), &row.kind, entry.message(node));
+    protobuf::watch_frame(event_type.name(), &object).into()
 }
 
 /// Orders entries by key, so that a set of them can be searched by it.

@@ -19,7 +19,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 pub use caches::Caches;
-pub use entry::{Entry, Event};
+pub use entry::{Entry, Event, message_frame};
 pub use selection::Selection;
 pub use watcher::{Start, WatchLost, Watcher};
 
@@ -177,6 +177,6 @@ impl State {
         };
         let entry = Arc::new(entry);
         self.objects.replace(ByKey(entry.clone()));
-        Some(Event { event_type, entry, previous, revision: change.revision, frame })
+        Some(Event::new(event_type, entry, previous, change.revision, frame))
     }
 }

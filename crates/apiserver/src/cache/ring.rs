@@ -69,19 +69,15 @@ mod tests {
 
     use super::*;
     use crate::cache::Entry;
+    use crate::catalog::Catalog;
     use crate::object::EventType;
 
     fn event(revision: u64, weight: usize) -> Arc<Event> {
-        let entry = Entry {
-            key: "a".into(),
-            uid: "".into(),
-            revision,
-            labels: Box::default(),
-            fields: Box::default(),
-            body: Bytes::new(),
-        };
+        let catalog = Catalog::builtin();
+        let kind = catalog.find("", "v1", "configmaps").expect("built in");
+        let (entry, _) = Entry::decode(kind, EventType::Added, "a", b"{}", revision).expect("JSON");
         let frame = Bytes::from(vec![0; weight]);
-        Arc::new(Event { event_type: EventType::Added, entry: Arc::new(entry), previous: None, revision, frame })
+        Arc::new(Event::new(EventType::Added, Arc::new(entry), None, revision, frame))
     }
 
     #[test]

@@ -14,9 +14,10 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::accept::Accept;
+use super::accept::{Accept, Encoding};
 use super::gzip::GzipBody;
 use crate::cache::Entry;
+use crate::wire;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -32,6 +33,8 @@ pub enum Payload {
     Bytes(Bytes),
     /// Pieces in order, joined without copying.
     Pieces(Pieces),
+    /// The same, known beforehand.
+    Chunks(Chunks),
     Stream(Body),
 }
 
@@ -93,6 +96,41 @@ impl http_body::Body for Pieces {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Poll::Ready(self.next().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// Parts of a body, in order.
+pub struct Chunks {
+    parts: std::vec::IntoIter<Bytes>,
+    left: u64,
+}
+
+impl Chunks {
+    pub fn new(parts: Vec<Bytes>) -> Self {
+        Self { left: parts.iter().map(|part| part.len() as u64).sum(), parts: parts.into_iter() }
+    }
+}
+
+impl Iterator for Chunks {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let part = self.parts.next()?;
+        self.left -= part.len() as u64;
+        Some(part)
+    }
+}
+
+impl http_body::Body for Chunks {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.next().map(|part| Ok(Frame::data(part))))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -202,10 +240,11 @@ pub fn respond(
     response
 }
 
-/// Pretty JSON and YAML are for people: the answer is decoded and written again.
+/// Pretty JSON and YAML are for people: the answer is decoded and written again. So is what is asked for as protobuf and
+/// is not kept as such, if its kind has a message.
 fn reshape(reply: &mut Reply, accept: Accept) {
     let json = reply.content_type.as_bytes() == JSON.as_bytes();
-    if !json || !(accept.pretty || accept.yaml) {
+    if !json || !(accept.pretty || accept.encoding != Encoding::Json) {
         return;
     }
     let joined = match &mut reply.payload {
@@ -214,25 +253,17 @@ fn reshape(reply: &mut Reply, accept: Accept) {
             all.extend_from_slice(&piece);
             all
         })),
-        Payload::Stream(_) => return,
+        Payload::Chunks(_) | Payload::Stream(_) => return,
     };
     let parsed = serde_json::from_slice::<Value>(&joined);
-    let written = parsed.ok().and_then(|value| {
-        if accept.yaml {
-            serde_saphyr::to_string(&value).ok().map(String::into_bytes)
-        } else {
-            serde_json::to_vec_pretty(&value).ok()
-        }
+    let written = parsed.ok().and_then(|value| match accept.encoding {
+        Encoding::Yaml => serde_saphyr::to_string(&value).ok().map(|text| (YAML, text.into_bytes())),
+        Encoding::Protobuf => wire::object(&value).map(|bytes| (protobuf::MEDIA_TYPE, bytes)),
+        Encoding::Json => serde_json::to_vec_pretty(&value).ok().map(|bytes| (JSON, bytes)),
     });
-    match written {
-        Some(written) => {
-            reply.payload = Payload::Bytes(Bytes::from(written));
-            if accept.yaml {
-                reply.content_type = HeaderValue::from_static(YAML);
-            }
-        }
-        None => reply.payload = Payload::Bytes(joined),
-    }
+    let (content_type, bytes) = written.map_or((JSON, joined), |(kind, bytes)| (kind, Bytes::from(bytes)));
+    reply.content_type = HeaderValue::from_static(content_type);
+    reply.payload = Payload::Bytes(bytes);
 }
 
 fn body(payload: Payload, gzip: bool) -> (Body, bool) {
@@ -243,6 +274,8 @@ fn body(payload: Payload, gzip: bool) -> (Body, bool) {
         Payload::Bytes(bytes) => (Full::new(bytes).map_err(|never| match never {}).boxed_unsync(), false),
         Payload::Pieces(pieces) if gzip && pieces.left > GZIP_FROM => (GzipBody::new(pieces).boxed_unsync(), true),
         Payload::Pieces(pieces) => (pieces.boxed_unsync(), false),
+        Payload::Chunks(chunks) if gzip && chunks.left > GZIP_FROM => (GzipBody::new(chunks).boxed_unsync(), true),
+        Payload::Chunks(chunks) => (chunks.boxed_unsync(), false),
         Payload::Stream(body) => (body, false),
     }
 }

@@ -13,11 +13,12 @@ use serde_json::{Map, Value, json};
 use super::Call;
 use super::present::{self, Include};
 use crate::cache::{Cache, Entry, Listed, Selection};
-use crate::http::accept::Shape;
+use crate::http::accept::{Encoding, Shape};
 use crate::http::query::Query;
-use crate::http::reply::{JSON, Payload, Pieces, Reply};
+use crate::http::reply::{Chunks, JSON, Payload, Pieces, Reply};
 use crate::object::{self, EventType};
 use crate::store;
+use crate::wire;
 
 /// Objects read from the store at once for a page at an old revision.
 const STORE_PAGE: i64 = 500;
@@ -244,6 +245,12 @@ fn write(call: &Call<'_>, page: Page) -> Result<Reply, ApiError> {
     let metadata = Value::Object(metadata);
     let row = &kind.row;
     match request.accept.shape {
+        Shape::Object if request.accept.encoding == Encoding::Protobuf && kind.message.is_some() => {
+            let list = |node| wire::list(&row.api_version(), &row.list_kind(), &metadata, &page.items, node);
+            let parts =
+                kind.message.as_ref().and_then(list).ok_or_else(|| ApiError::internal("a list has no message"))?;
+            Ok(Reply::new(StatusCode::OK, protobuf::MEDIA_TYPE, Payload::Chunks(Chunks::new(parts))))
+        }
         Shape::Object => {
             let head = format!(
                 r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#,

@@ -5,24 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::ApiError;
-use api::table::Resource;
 use bytes::Bytes;
 use futures::Stream;
 use jiff::Timestamp;
+use schema::Node;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Call;
 use super::present::{self, Include};
-use crate::cache::{Entry, Event, Selection, Start, WatchLost, Watcher};
-use crate::http::accept::Shape;
+use crate::cache::{Entry, Event, Selection, Start, WatchLost, Watcher, message_frame};
+use crate::catalog::Kind;
+use crate::http::accept::{Encoding, Shape};
 use crate::http::query::Query;
 use crate::http::reply::{BoxError, Reply};
+use crate::http::request::Request;
 use crate::object::{self, EventType};
 use crate::state::Api;
+use crate::wire;
 
 const CONTENT_TYPE: &str = "application/json;stream=watch";
 const CONTENT_TYPE_PLAIN: &str = "application/json";
+const CONTENT_TYPE_PROTOBUF: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// Without timeoutSeconds a watch ends after a random time between this and its double.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -112,9 +116,8 @@ pub async fn watch(call: &Call<'_>) -> Result<Reply, ApiError> {
         Start::After(u64::MAX) => Start::After(api.caches.revision()),
         start => start,
     };
-    let encoder =
-        Encoder { row: kind.row.clone(), shape: request.accept.shape, include: Include::parse(request)?, first: true };
-    let content_type = if request.accept.shape == Shape::Object { CONTENT_TYPE_PLAIN } else { CONTENT_TYPE };
+    let encoder = Encoder::new(kind, request)?;
+    let content_type = encoder.content_type();
     match Watcher::open(cache, start, &selection) {
         Ok((watcher, initial, revision)) => {
             let revision = revision.max(api.caches.revision());
@@ -122,17 +125,10 @@ pub async fn watch(call: &Call<'_>) -> Result<Reply, ApiError> {
             Ok(Reply::stream(content_type, session.stream()))
         }
         Err(lost) => {
-            let frame = lost_frame(&lost);
+            let frame = encoder.lost(&lost);
             Ok(Reply::stream(content_type, futures::stream::once(async move { Ok(frame) })))
         }
     }
-}
-
-fn lost_frame(lost: &WatchLost) -> Bytes {
-    let error = ApiError::expired(lost.to_string());
-    let mut status = serde_json::to_value(error.status()).expect("a Status always encodes");
-    status["metadata"] = json!({});
-    Bytes::from(format!("{}\n", json!({"type": "ERROR", "object": status})))
 }
 
 /// One watch in progress.
@@ -174,7 +170,7 @@ impl Session {
             initial: initial.into_iter(),
             initial_end: options.initial_end.then_some(revision),
             done: false,
-            _count: api.metrics.watcher(&encoder.row),
+            _count: api.metrics.watcher(&encoder.kind.row),
             encoder,
         }
     }
@@ -215,7 +211,7 @@ impl Session {
                     self.ready.extend(frames);
                 }
                 Err(lost) => {
-                    self.ready.push_back(lost_frame(&lost));
+                    self.ready.push_back(self.encoder.lost(&lost));
                     self.done = true;
                 }
             },
@@ -237,14 +233,37 @@ impl Session {
     }
 }
 
+/// Objects in the shape and the encoding that one watcher asked for.
 struct Encoder {
-    row: Arc<Resource>,
+    kind: Arc<Kind>,
     shape: Shape,
+    /// The client reads protobuf, and the kind has a message.
+    protobuf: bool,
     include: Include,
     first: bool,
 }
 
 impl Encoder {
+    fn new(kind: &Arc<Kind>, request: &Request) -> Result<Self, ApiError> {
+        let shape = request.accept.shape;
+        let protobuf =
+            request.accept.encoding == Encoding::Protobuf && (kind.message.is_some() || shape == Shape::Metadata);
+        Ok(Self { kind: kind.clone(), shape, protobuf, include: Include::parse(request)?, first: true })
+    }
+
+    fn content_type(&self) -> &'static str {
+        match self.shape {
+            _ if self.protobuf => CONTENT_TYPE_PROTOBUF,
+            Shape::Object => CONTENT_TYPE_PLAIN,
+            _ => CONTENT_TYPE,
+        }
+    }
+
+    /// The model of the message, for whole objects as protobuf.
+    fn node(&self) -> Option<&Node> {
+        self.kind.message.as_ref().filter(|_| self.protobuf && self.shape == Shape::Object)
+    }
+
     /// What an event is to this watcher; nothing when its selector sees the object neither before nor after.
     fn event(&mut self, event: &Event, selection: &Selection) -> Option<Bytes> {
         let now = selection.matches(&event.entry);
@@ -260,37 +279,59 @@ impl Encoder {
                 return Some(self.body(EventType::Deleted, &body));
             }
         };
-        if kind == event.event_type && self.shape == Shape::Object {
-            return Some(event.frame.clone());
+        if kind != event.event_type {
+            return Some(self.entry(kind, &event.entry));
         }
-        Some(self.body(kind, &event.entry.body))
+        match self.node() {
+            Some(node) => Some(event.message_frame(&self.kind, node).clone()),
+            None if self.shape == Shape::Object => Some(event.frame.clone()),
+            None => Some(self.body(kind, &event.entry.body)),
+        }
     }
 
     fn entry(&mut self, kind: EventType, entry: &Entry) -> Bytes {
-        self.body(kind, &entry.body)
+        match self.node() {
+            Some(node) => message_frame(kind, entry, &self.kind, node),
+            None => self.body(kind, &entry.body),
+        }
     }
 
     fn body(&mut self, kind: EventType, body: &Bytes) -> Bytes {
-        if self.shape == Shape::Object {
+        if self.shape == Shape::Object && !self.protobuf {
             return object::reframe(kind, body);
         }
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
         let shaped = match self.shape {
+            Shape::Object => value,
             Shape::Metadata => present::partial(&value),
-            _ => self.table(&value),
+            Shape::Table => self.table(&value),
         };
-        Bytes::from(format!("{}\n", json!({"type": kind.name(), "object": shaped})))
+        self.frame(kind.name(), &shaped)
+    }
+
+    fn frame(&self, event_type: &str, object: &Value) -> Bytes {
+        match self.protobuf.then(|| wire::object(object)).flatten() {
+            Some(object) => protobuf::watch_frame(event_type, &object).into(),
+            None => Bytes::from(format!("{}\n", json!({"type": event_type, "object": object}))),
+        }
     }
 
     /// Column definitions come once; later tables go without.
     fn table(&mut self, value: &Value) -> Value {
         let version = value["metadata"]["resourceVersion"].clone();
-        let rows = vec![present::row(&self.row, value, Timestamp::now(), self.include)];
-        let mut table = present::table(&self.row, json!({"resourceVersion": version}), rows);
+        let rows = vec![present::row(&self.kind.row, value, Timestamp::now(), self.include)];
+        let mut table = present::table(&self.kind.row, json!({"resourceVersion": version}), rows);
         if !std::mem::take(&mut self.first) {
             table["columnDefinitions"] = json!([]);
         }
         table
+    }
+
+    fn lost(&self, lost: &WatchLost) -> Bytes {
+        let error = ApiError::expired(lost.to_string());
+        let mut status = serde_json::to_value(error.status()).expect("a Status always encodes");
+        status["metadata"] = json!({});
+        self.frame("ERROR", &status)
     }
 
     fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
@@ -298,19 +339,17 @@ impl Encoder {
         if initial_end {
             metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
         }
-        let (kind, version) = (self.row.kind.as_ref(), self.row.api_version());
+        let row = &self.kind.row;
+        let partial =
+            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata.clone()});
         let object = match self.shape {
-            Shape::Object => json!({"kind": kind, "apiVersion": version, "metadata": metadata}),
-            Shape::Metadata => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
-            }
+            Shape::Object => json!({"kind": row.kind, "apiVersion": row.api_version(), "metadata": metadata}),
+            Shape::Metadata => partial,
             Shape::Table => json!({
                 "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": revision.to_string()},
-                "columnDefinitions": [], "rows": [{"cells": [], "object": {
-                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-                }}],
+                "columnDefinitions": [], "rows": [{"cells": [], "object": partial}],
             }),
         };
-        Bytes::from(format!("{}\n", json!({"type": "BOOKMARK", "object": object})))
+        self.frame("BOOKMARK", &object)
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod apply;
+mod encodings;
 mod harness;
 mod kubectl;
 mod refusals;
