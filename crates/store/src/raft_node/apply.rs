@@ -53,9 +53,9 @@ impl Core {
         if shared.lessor.now_ms() - began_ms > SLOW_APPLY_MS {
             shared.gauges.slow_applies.inc();
         }
-        self.ahead_of_disk(last, |node| node.advance_apply_to(last));
-        // Raft looks for what it is told is durable.
         let durable = self.node.raft.raft_log.persisted;
+        self.within(durable.max(last), |node| node.advance_apply_to(last));
+        // Raft looks for what it is told is durable.
         self.node.mut_store().trim(last.min(durable), lacked);
         shared.status.set_pending(self.pending.len());
         failpoint!("raft-before-answer");

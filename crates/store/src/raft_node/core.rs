@@ -19,7 +19,7 @@ use super::handle::Proposal;
 use super::log_view::{Kept, Lacked, LogView};
 use super::log_writer::entry_from_log;
 use super::propose::Pending;
-use super::ready::Install;
+use super::ready::{Commits, Install, is_change};
 use crate::error::Refusal;
 use crate::pb::kvraft::Head;
 use crate::shared::Shared;
@@ -179,8 +179,9 @@ pub struct Core {
     pub(super) unapplied: Option<(u64, u64)>,
     /// Committed entries that take long to apply; the peers hear of them first.
     pub(super) deferred: Vec<Entry>,
-    /// Changes of members in the log that may not be durable yet.
+    /// Changes of members in the log, until it is durable that they are committed.
     pub(super) changes: Vec<u64>,
+    pub(super) commits: Commits,
     pub(super) disk: Disk,
     checkpointing: bool,
     /// A checkpoint that waits for a write: it must not be ahead of the log.
@@ -227,7 +228,10 @@ impl Core {
             // The commit index is written along with entries and votes only; what is in a checkpoint was committed.
             commit: recorded.commit.max(applied.index),
         };
-        let entries = recovered.entries.into_iter().map(entry_from_log).collect();
+        let commit = hard_state.commit;
+        let entries: Vec<Entry> = recovered.entries.into_iter().map(entry_from_log).collect();
+        let changes =
+            entries.iter().filter(|entry| is_change(entry) && entry.index > commit).map(|e| e.index).collect();
         let view = LogView::new(applied, conf, hard_state, entries, config.kept);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&raft_config(&config, applied.index), view, &logger)
@@ -258,7 +262,8 @@ impl Core {
             installing: None,
             unapplied: None,
             deferred: Vec::new(),
-            changes: Vec::new(),
+            changes,
+            commits: Commits::recovered(commit),
             disk: Disk::default(),
             checkpointing: false,
             waiting_job: None,
@@ -457,6 +462,7 @@ impl Core {
 
     fn note_persisted(&mut self, number: u64) {
         self.persisted = number;
+        self.commits.persisted(number);
         self.disk.wrote(number, self.ticks);
         let known = if self.persisted == self.written { self.newest } else { number };
         self.node.on_persist_ready(known);

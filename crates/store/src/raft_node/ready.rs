@@ -1,5 +1,6 @@
 //! What Raft has ready: entries to write, messages to send, commands to apply, snapshots to install.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
@@ -31,6 +32,42 @@ pub struct Install {
     turn: Option<OwnedMutexGuard<()>>,
 }
 
+/// Of members.
+pub(super) fn is_change(entry: &Entry) -> bool {
+    entry.entry_type() != EntryType::EntryNormal
+}
+
+/// What the log is told of how far entries are committed, and what of that is durable.
+#[derive(Default)]
+pub struct Commits {
+    told: u64,
+    pub durable: u64,
+    /// The ready and the commit index of each write under way.
+    under_way: VecDeque<(u64, u64)>,
+}
+
+impl Commits {
+    pub fn recovered(commit: u64) -> Self {
+        Self { told: commit, durable: commit, under_way: VecDeque::new() }
+    }
+
+    /// Whether the log would hear for the first time that an entry is committed.
+    fn settles(&self, index: u64, commit: u64) -> bool {
+        self.told < index && index <= commit
+    }
+
+    fn told(&mut self, number: u64, commit: u64) {
+        self.told = commit;
+        self.under_way.push_back((number, commit));
+    }
+
+    pub fn persisted(&mut self, number: u64) {
+        while let Some((_, commit)) = self.under_way.pop_front_if(|(of, _)| *of <= number) {
+            self.durable = commit;
+        }
+    }
+}
+
 /// Whether what a follower says may be heard before its log is durable: that the leader is heard, and what is asked of the
 /// leader. It promises nothing that could be forgotten, and reads must not wait for a disk.
 fn promises_nothing(message: &Message) -> bool {
@@ -40,12 +77,12 @@ fn promises_nothing(message: &Message) -> bool {
 
 impl Core {
     pub(super) fn handle_ready(&mut self) -> Result<()> {
-        while !self.defers() && self.ahead_of_disk(self.reach(), |node| node.has_ready()) {
+        while !self.defers() && self.within(self.reach(), |node| node.has_ready()) {
             if self.is_checkpointing() && self.node.snap().is_some() {
                 // One checkpoint after the other.
                 return Ok(());
             }
-            let ready = self.ahead_of_disk(self.reach(), RawNode::ready);
+            let ready = self.within(self.reach(), RawNode::ready);
             self.handle_one(ready)?;
         }
         self.capture_if_wanted();
@@ -63,26 +100,25 @@ impl Core {
     }
 
     /// What a quorum has is committed, whether or not this member's own disk has it, and reads must not wait for that. Raft
-    /// hands out no more than its `persisted`, which is put forward for the moment.
-    pub(super) fn ahead_of_disk<T>(&mut self, to: u64, act: impl FnOnce(&mut RawNode<LogView>) -> T) -> T {
-        let persisted = self.node.raft.raft_log.persisted;
-        self.node.raft.raft_log.persisted = persisted.max(to);
+    /// hands out no more than its `persisted`, which is moved for the moment.
+    pub(super) fn within<T>(&mut self, reach: u64, act: impl FnOnce(&mut RawNode<LogView>) -> T) -> T {
+        let persisted = std::mem::replace(&mut self.node.raft.raft_log.persisted, reach);
         let done = act(&mut self.node);
         self.node.raft.raft_log.persisted = persisted;
         done
     }
 
-    /// How far entries may be applied: to where Raft has handed them to the log, and not up to a change of members. One that
-    /// forgot that with a crash would count another quorum than it has acted on. Nothing behind a snapshot that is not
-    /// in place.
+    /// How far entries may be applied: to where Raft has handed them to the log, and not up to a change of members before it
+    /// is on disk that it is committed. One that forgot that with a crash would count another quorum than it has acted on,
+    /// and could wait for members that are gone. Nothing behind a snapshot that is not in place.
     fn reach(&self) -> u64 {
         let log = &self.node.raft.raft_log;
         if self.unapplied.is_some() || self.node.snap().is_some() {
             return log.persisted;
         }
         let handed = log.committed.min(log.unstable.offset.saturating_sub(1));
-        let change = self.changes.iter().find(|index| **index > log.persisted);
-        change.map_or(handed, |index| handed.min(index - 1))
+        let unsure = self.changes.iter().filter(|index| **index > self.commits.durable).min();
+        unsure.map_or(handed, |index| handed.min(index - 1))
     }
 
     fn handle_one(&mut self, mut ready: Ready) -> Result<()> {
@@ -105,10 +141,9 @@ impl Core {
         let changed = ready.hs().cloned();
         let committed = ready.take_committed_entries();
         let must_sync = ready.must_sync();
-        let persisted = self.node.raft.raft_log.persisted;
-        self.changes.retain(|index| *index > persisted);
-        let is_change = |entry: &&Entry| entry.entry_type() != EntryType::EntryNormal;
-        self.changes.extend(entries.iter().filter(is_change).map(|entry| entry.index));
+        let durable = self.commits.durable;
+        self.changes.retain(|index| *index > durable);
+        self.changes.extend(entries.iter().filter(|entry| is_change(entry)).map(|entry| entry.index));
         let view = self.node.mut_store();
         if let Some(metadata) = &snapshot {
             view.restore(metadata);
@@ -124,6 +159,8 @@ impl Core {
         // Whoever keeps an entry keeps what was known to be committed by then. One that forgot, and lost its later
         // configurations with it, could be elected by members that were removed.
         let hard_state = view.hard_state().clone();
+        // Beside those, only what waits for it has the commit index written.
+        let settles = self.changes.iter().any(|index| self.commits.settles(*index, hard_state.commit));
         self.node.advance_append_async(ready);
         self.send(free);
         // A lone voter leads before its vote for itself is on its disk. Ended now, it could lead the same term again, with
@@ -139,9 +176,11 @@ impl Core {
             Some(metadata) => {
                 let mark = Mark { index: metadata.index, term: metadata.term };
                 self.written = number;
+                self.commits.told(number, hard_state.commit);
                 return self.install(Install { mark, number, entries, hard_state, after: Vec::new(), turn: None });
             }
-            None if must_sync => {
+            None if must_sync || settles => {
+                self.commits.told(number, hard_state.commit);
                 self.write(Write::Append { number, entries, hard_state });
                 self.written = number;
             }

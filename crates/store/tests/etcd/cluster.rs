@@ -304,6 +304,30 @@ async fn members_come_and_go() {
     assert_eq!(members.members().len(), 2);
 }
 
+/// Who is left alone knows it after a crash, too: those who were removed do not come back to tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_member_starts_without_those_that_were_removed() {
+    let mut cluster = Cluster::start(&[]);
+    put_surely(&mut cluster.any().await, "k", "v").await;
+    let left = timeout(DEADLINE, cluster.leader()).await.expect("a leader");
+    let mut client = cluster.client(left).await;
+    for n in (0..3).filter(|n| *n != left) {
+        let id = cluster.client(n).await.status().await.expect("up").header().expect("always").member_id();
+        let removed = async {
+            while client.member_remove(id).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(DEADLINE, removed).await.expect("removed");
+    }
+    cluster.servers[left].kill();
+    for n in (0..3).filter(|n| *n != left) {
+        cluster.servers[n].kill();
+    }
+    cluster.servers[left].restart();
+    put_surely(&mut cluster.client(left).await, "k", "w").await;
+}
+
 /// A snapshot is restored where a member was removed, and while another of its cluster still runs: neither does harm.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_cluster_is_another_one() {
