@@ -7,6 +7,7 @@ use crate::meta;
 use crate::table::Printer;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+const NONE: &str = "<none>";
 const BETA_DEFAULT_CLASS: &str = "storageclass.beta.kubernetes.io/is-default-class";
 
 pub fn persistent_volume() -> Printer {
@@ -111,4 +112,72 @@ pub fn csi_node() -> Printer {
     printer(columns, |node, now| {
         vec![meta::name(node).into(), list(node, "/spec/drivers").len().into(), age(node, now)]
     })
+}
+
+pub fn csi_driver() -> Printer {
+    let columns = vec![
+        column("AttachRequired", "boolean", "Whether volumes are attached before they are mounted."),
+        column("PodInfoOnMount", "boolean", "Whether the driver is told of the pod that it mounts for."),
+        column("StorageCapacity", "boolean", "Whether the scheduler looks at what room the driver reports."),
+        column("TokenRequests", "string", "The audiences of the tokens that the driver is given."),
+        column("RequiresRepublish", "boolean", "Whether mounts are made again from time to time."),
+        column("Modes", "string", "How long volumes of the driver live."),
+        age_column(),
+    ];
+    printer(columns, |driver, now| {
+        let audiences = list(driver, "/spec/tokenRequests").iter().map(|request| text(request, "/audience"));
+        let audiences = audiences.collect::<Vec<_>>().join(",");
+        let modes = list(driver, "/spec/volumeLifecycleModes").iter().filter_map(Value::as_str);
+        let modes = modes.collect::<Vec<_>>().join(",");
+        vec![
+            meta::name(driver).into(),
+            // Unless it says no, a driver attaches.
+            (driver.pointer("/spec/attachRequired") != Some(&Value::Bool(false))).into(),
+            boolean(driver, "/spec/podInfoOnMount").into(),
+            boolean(driver, "/spec/storageCapacity").into(),
+            if audiences.is_empty() { UNSET } else { &audiences }.into(),
+            boolean(driver, "/spec/requiresRepublish").into(),
+            if modes.is_empty() { NONE } else { &modes }.into(),
+            age(driver, now),
+        ]
+    })
+}
+
+pub fn csi_storage_capacity() -> Printer {
+    let columns = vec![
+        column("StorageClassName", "string", "The class that the room is of."),
+        column("Capacity", "string", "How much room there is."),
+    ];
+    printer(columns, |capacity, _| {
+        vec![
+            meta::name(capacity).into(),
+            text(capacity, "/storageClassName").into(),
+            text_or(capacity, "/capacity", UNSET).into(),
+        ]
+    })
+}
+
+pub fn volume_attachment() -> Printer {
+    let columns = vec![
+        column("Attacher", "string", "The driver that is to attach the volume."),
+        column("PV", "string", "The persistent volume."),
+        column("Node", "string", "The node that the volume is attached to."),
+        column("Attached", "boolean", "Whether the volume is attached."),
+        age_column(),
+    ];
+    printer(columns, |attachment, now| {
+        vec![
+            meta::name(attachment).into(),
+            text(attachment, "/spec/attacher").into(),
+            text(attachment, "/spec/source/persistentVolumeName").into(),
+            text(attachment, "/spec/nodeName").into(),
+            boolean(attachment, "/status/attached").into(),
+            age(attachment, now),
+        ]
+    })
+}
+
+pub fn volume_attributes_class() -> Printer {
+    let columns = vec![column("DriverName", "string", "The driver that the attributes are for."), age_column()];
+    printer(columns, |class, now| vec![meta::name(class).into(), text(class, "/driverName").into(), age(class, now)])
 }

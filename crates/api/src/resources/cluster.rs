@@ -2,7 +2,7 @@
 
 use super::{cluster, namespaced};
 use crate::printers::{node, storage};
-use crate::table::{Resource, Verbs};
+use crate::table::{Resource, Sub, Verbs};
 
 const COORDINATION: (&str, &str) = ("coordination.k8s.io", "v1");
 const EXTENSIONS: (&str, &str) = ("apiextensions.k8s.io", "v1");
@@ -19,7 +19,15 @@ pub(super) fn rows() -> Vec<Resource> {
             ..cluster(EXTENSIONS, "CustomResourceDefinition", "customresourcedefinitions").short(&["crd", "crds"])
         },
         cluster(NODE, "RuntimeClass", "runtimeclasses").printed(node::runtime_class()),
+        cluster(STORAGE, "CSIDriver", "csidrivers").printed(storage::csi_driver()),
         cluster(STORAGE, "CSINode", "csinodes").printed(storage::csi_node()),
+        namespaced(STORAGE, "CSIStorageCapacity", "csistoragecapacities").printed(storage::csi_storage_capacity()),
         cluster(STORAGE, "StorageClass", "storageclasses").short(&["sc"]).printed(storage::storage_class()),
+        cluster(STORAGE, "VolumeAttachment", "volumeattachments")
+            .subs(&[Sub::Status])
+            .printed(storage::volume_attachment()),
+        cluster(STORAGE, "VolumeAttributesClass", "volumeattributesclasses")
+            .short(&["vac"])
+            .printed(storage::volume_attributes_class()),
     ]
 }

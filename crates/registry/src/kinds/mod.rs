@@ -57,7 +57,11 @@ table! {
     "networking.k8s.io" "v1" Ingress ingress;
     "networking.k8s.io" "v1" IngressClass ingress_class;
     "storage.k8s.io" "v1" StorageClass storage_class;
+    "storage.k8s.io" "v1" CSIDriver csi_driver;
     "storage.k8s.io" "v1" CSINode csi_node;
+    "storage.k8s.io" "v1" CSIStorageCapacity csi_storage_capacity;
+    "storage.k8s.io" "v1" VolumeAttachment volume_attachment;
+    "storage.k8s.io" "v1" VolumeAttributesClass volume_attributes_class;
     "autoscaling" "v2" HorizontalPodAutoscaler horizontal_pod_autoscaler;
     "node.k8s.io" "v1" RuntimeClass runtime_class;
 }

@@ -118,6 +118,18 @@ fn others() -> Vec<Sample> {
         ),
         ("networking.k8s.io", "IngressClass", json!({"spec": {"controller": "example.com/ingress"}})),
         ("storage.k8s.io", "StorageClass", json!({"provisioner": "example.com/disk"})),
+        ("storage.k8s.io", "CSIDriver", json!({"spec": {"tokenRequests": [{"audience": "a"}]}})),
+        ("storage.k8s.io", "CSIStorageCapacity", json!({"storageClassName": "fast", "capacity": "1Gi"})),
+        (
+            "storage.k8s.io",
+            "VolumeAttachment",
+            json!({"spec": {"attacher": "disk.example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"}}}),
+        ),
+        (
+            "storage.k8s.io",
+            "VolumeAttributesClass",
+            json!({"driverName": "disk.example.com", "parameters": {"a": "b"}}),
+        ),
         ("storage.k8s.io", "CSINode", json!({"spec": {"drivers": [{"name": "disk.example.com", "nodeID": "n"}]}})),
         (
             "autoscaling",

@@ -1,4 +1,4 @@
-//! PersistentVolume, PersistentVolumeClaim, StorageClass, CSINode.
+//! PersistentVolume, PersistentVolumeClaim, classes, and what drivers say of themselves.
 
 use serde_json::{Value, json};
 
@@ -80,4 +80,86 @@ fn classes() {
     );
     let node = json!({"metadata": {"name": "n"}, "spec": {"drivers": [{"name": "a.io", "nodeID": "1"}]}});
     check("CSINode", with(node, "/spec/drivers/0/nodeID", json!("")), "spec.drivers[0].nodeID: Required value");
+}
+
+#[test]
+fn drivers() {
+    let driver = || json!({"metadata": {"name": "d.io"}, "spec": {}});
+    let filled = defaulted("CSIDriver", driver());
+    assert_eq!(filled["spec"]["volumeLifecycleModes"], json!(["Persistent"]));
+    assert_eq!((&filled["spec"]["attachRequired"], &filled["spec"]["podInfoOnMount"]), (&json!(true), &json!(false)));
+    let one = |field: &str, value: Value, expected: &str| {
+        check("CSIDriver", with(driver(), &format!("/spec/{field}"), value), expected);
+    };
+    one(
+        "fsGroupPolicy",
+        json!("Any"),
+        "spec.fsGroupPolicy: Unsupported value: \"Any\": supported values: \"File\", \"None\", \"ReadWriteOnceWithFSType\"",
+    );
+    one(
+        "tokenRequests",
+        json!([{"audience": "a", "expirationSeconds": 1}, {"audience": "a"}]),
+        "[spec.tokenRequests[0].expirationSeconds: Invalid value: 1: may not specify a duration less than 10 minutes, \
+         spec.tokenRequests[1].audience: Duplicate value: \"a\"]",
+    );
+    one(
+        "nodeAllocatableUpdatePeriodSeconds",
+        json!(3),
+        "spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 3: must be greater than or equal to 10 seconds",
+    );
+    check_update("CSIDriver", driver(), with(driver(), "/spec/podInfoOnMount", json!(true)), "");
+    check_update(
+        "CSIDriver",
+        driver(),
+        with(driver(), "/spec/attachRequired", json!(false)),
+        "spec.attachedRequired: Invalid value: false: field is immutable",
+    );
+}
+
+#[test]
+fn capacities_and_attributes() {
+    let capacity = || json!({"metadata": {"name": "c"}, "storageClassName": "fast", "capacity": "1Gi"});
+    check("CSIStorageCapacity", capacity(), "");
+    check(
+        "CSIStorageCapacity",
+        with(capacity(), "/capacity", json!("-1")),
+        "capacity: Invalid value: \"-1\": must be greater than or equal to 0",
+    );
+    check_update(
+        "CSIStorageCapacity",
+        capacity(),
+        with(capacity(), "/storageClassName", json!("slow")),
+        "storageClassName: Invalid value: \"slow\": field is immutable",
+    );
+    let class = || json!({"metadata": {"name": "c"}, "driverName": "d.io", "parameters": {"a": "b"}});
+    check("VolumeAttributesClass", class(), "");
+    check(
+        "VolumeAttributesClass",
+        with(class(), "/parameters", json!({})),
+        "parameters: Required value: must contain at least one key/value pair",
+    );
+    check_update(
+        "VolumeAttributesClass",
+        class(),
+        with(class(), "/parameters", json!({"a": "c"})),
+        "parameters: Forbidden: updates to parameters are forbidden.",
+    );
+}
+
+#[test]
+fn attachments() {
+    let attachment = || {
+        json!({"metadata": {"name": "a"},
+            "spec": {"attacher": "d.io", "nodeName": "n", "source": {"persistentVolumeName": "v"}}})
+    };
+    check("VolumeAttachment", attachment(), "");
+    check(
+        "VolumeAttachment",
+        with(attachment(), "/spec/source", json!({})),
+        "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+    );
+    check("VolumeAttachment", with(attachment(), "/spec/attacher", json!("")), "spec.attacher: Required value");
+    let mut asked = attachment();
+    asked["status"] = json!({"attached": true});
+    assert_eq!(prepared("VolumeAttachment", asked)["status"], json!({"attached": false}));
 }
