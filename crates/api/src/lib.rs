@@ -3,6 +3,7 @@
 //!
 //! Pure: nothing here does IO, reads a clock or holds global state.
 
+pub mod conversion;
 pub mod duration;
 pub mod field;
 pub mod meta;

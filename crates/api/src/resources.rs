@@ -11,6 +11,7 @@ mod workload;
 
 use serde_json::Value;
 
+use crate::conversion::Conversion;
 use crate::names::NameRule;
 use crate::table::{FieldGetter, Printer, Resource, Scope, Sub, Verbs};
 
@@ -41,6 +42,7 @@ fn stored((group, version): GroupVersion, kind: &'static str, plural: &'static s
         selectable: Vec::new(),
         printer: None,
         deprecated: None,
+        conversion: None,
     }
 }
 
@@ -80,6 +82,12 @@ impl Resource {
 
     fn named(mut self, rule: NameRule) -> Self {
         self.name_rule = rule;
+        self
+    }
+
+    /// Its objects are kept in another version.
+    fn kept_as(mut self, conversion: Conversion) -> Self {
+        self.conversion = Some(conversion);
         self
     }
 

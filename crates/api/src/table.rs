@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::conversion::Conversion;
 use crate::names::NameRule;
 use crate::status::GroupResource;
 
@@ -158,6 +159,8 @@ pub struct Resource {
     pub printer: Option<Printer>,
     /// What everyone who uses the kind is warned of.
     pub deprecated: Option<Text>,
+    /// For a kind whose objects are kept in another version.
+    pub conversion: Option<Conversion>,
 }
 
 impl Resource {

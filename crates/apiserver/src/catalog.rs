@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use api::conversion::Conversion;
+use api::meta;
 use api::table::{Resource, Sub, Table, Verbs};
+use bytes::Bytes;
 use registry::Erased;
 use schema::{Node, Schemas};
+use serde_json::Value;
 
+use crate::object;
 use crate::rest::ownership::Resets;
 use crate::rest::plain::Plain;
 
@@ -18,21 +23,51 @@ pub struct Kind {
     pub resets: Resets,
     /// The model of its protobuf message, if it has one.
     pub message: Option<Node>,
+    /// The kind that its objects are kept as, and how they follow from that.
+    pub kept: Option<(Arc<Kind>, Conversion)>,
 }
 
 impl Kind {
+    fn converted(row: &Arc<Resource>, kept: &Arc<Kind>, conversion: Conversion) -> Self {
+        let kept = (kept.clone(), conversion);
+        Self { storage_path: kept.0.storage_path.clone(), kept: Some(kept), ..Self::new(row) }
+    }
+
     fn new(row: &Arc<Resource>) -> Self {
         let strategy = registry::strategy_for(&row.group, &row.version, &row.kind).unwrap_or(&Plain);
         let storage_path = storage_path(&row.group, &row.plural);
         let schemas = Schemas::builtin();
         let node = schemas.kind(&row.group, &row.version, &row.kind);
         let message = node.filter(|node| protobuf::has_form(node)).cloned();
-        Self { row: row.clone(), strategy, storage_path, resets: Resets::of(row), message }
+        Self { row: row.clone(), strategy, storage_path, resets: Resets::of(row), message, kept: None }
     }
 
     /// The key of an object relative to the storage path.
     pub fn key(&self, namespace: &str, name: &str) -> String {
         if self.row.namespaced() { format!("{namespace}/{name}") } else { name.to_owned() }
+    }
+
+    /// The kind that the objects are kept as.
+    pub fn kept_as(&self) -> &Kind {
+        self.kept.as_ref().map_or(self, |(kept, _)| kept)
+    }
+
+    /// An object as it is kept, in the version of this kind.
+    pub fn served(&self, kept: Value) -> Value {
+        match &self.kept {
+            Some((_, conversion)) => (conversion.from_kept)(kept),
+            None => kept,
+        }
+    }
+
+    /// The same for bytes.
+    pub fn served_bytes(&self, kept: &Bytes) -> Bytes {
+        if self.kept.is_none() {
+            return kept.clone();
+        }
+        let value: Value = serde_json::from_slice(kept).unwrap_or_default();
+        let revision = meta::resource_version(&value).parse().unwrap_or_default();
+        object::with_revision(&object::encode(&self.served(value)), revision)
     }
 
     pub fn is(&self, group: &str, plural: &str) -> bool {
@@ -63,7 +98,14 @@ impl Catalog {
     pub fn builtin() -> Self {
         let table = Table::builtin();
         let key = |row: &Resource| (row.group.to_string(), row.version.to_string(), row.plural.to_string());
-        let by_plural = table.rows().iter().map(|row| (key(row), Arc::new(Kind::new(row)))).collect();
+        let (converted, own): (Vec<_>, Vec<_>) = table.rows().iter().partition(|row| row.conversion.is_some());
+        let mut by_plural: HashMap<_, _> = own.into_iter().map(|row| (key(row), Arc::new(Kind::new(row)))).collect();
+        for (row, conversion) in converted.into_iter().filter_map(|row| Some((row, row.conversion?))) {
+            let (group, version, plural) = conversion.kept;
+            let kept = &by_plural[&(group.to_owned(), version.to_owned(), plural.to_owned())];
+            let kind = Kind::converted(row, kept, conversion);
+            by_plural.insert(key(row), Arc::new(kind));
+        }
         Self { table, schemas: Schemas::builtin(), by_plural }
     }
 
@@ -74,7 +116,7 @@ impl Catalog {
 
     /// Every kind that is kept in the store.
     pub fn stored(&self) -> impl Iterator<Item = Arc<Kind>> + '_ {
-        self.by_plural.values().filter(|k| k.row.verbs != Verbs::Create).cloned()
+        self.by_plural.values().filter(|k| k.row.verbs != Verbs::Create && k.kept.is_none()).cloned()
     }
 
     pub fn has_group_version(&self, group: &str, version: &str) -> bool {

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{UNKNOWN, column, name_column, number, since, text, text_or, wide};
-use crate::meta;
 use crate::table::Printer;
+use crate::{conversion, meta};
 
 pub fn event() -> Printer {
     let columns = vec![
@@ -21,6 +21,11 @@ pub fn event() -> Printer {
         crate::table::Column { priority: 1, ..name_column() },
     ];
     Printer { columns, cells }
+}
+
+/// The same for an event of `events.k8s.io`.
+pub fn events_event() -> Printer {
+    Printer { cells: |served, now| cells(&conversion::events::to_kept(served.clone()), now), ..event() }
 }
 
 fn cells(event: &Value, now: Timestamp) -> Vec<Value> {

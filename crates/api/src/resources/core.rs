@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{cluster, namespaced, text};
 use crate::names::NameRule;
 use crate::printers::{config, events, network, node, storage};
-use crate::table::{FieldGetter, Resource, Sub};
+use crate::table::{FieldGetter, Resource, Sub, Text};
 
 const V1: (&str, &str) = ("", "v1");
 
@@ -75,6 +75,16 @@ const EVENT_FIELDS: &[(&str, FieldGetter)] = &[
     ("source", event_source),
     ("type", |o| text(o, "/type")),
 ];
+
+/// The same in the same order, as `events.k8s.io` names them: what is selected by is read from what is kept.
+pub(super) fn events_fields() -> Vec<(Text, FieldGetter)> {
+    let renamed = |name: &'static str| match name.split_once('.') {
+        Some(("involvedObject", field)) => Text::from(format!("regarding.{field}")),
+        _ if name == "reportingComponent" => "reportingController".into(),
+        _ => name.into(),
+    };
+    EVENT_FIELDS.iter().map(|&(name, get)| (renamed(name), get)).collect()
+}
 
 /// An event of the newer API has its source in `reportingComponent`.
 fn event_source(event: &Value) -> String {

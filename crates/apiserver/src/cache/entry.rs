@@ -65,6 +65,22 @@ impl Entry {
         self.labels.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v)
     }
 
+    /// The same object in the version of a kind that is not kept as such.
+    pub fn in_version(self: &Arc<Self>, kind: &Kind) -> Arc<Self> {
+        if kind.kept.is_none() {
+            return self.clone();
+        }
+        Arc::new(Self {
+            key: self.key.clone(),
+            uid: self.uid.clone(),
+            revision: self.revision,
+            labels: self.labels.clone(),
+            fields: self.fields.clone(),
+            body: kind.served_bytes(&self.body),
+            message: OnceLock::new(),
+        })
+    }
+
     /// The object as a protobuf message, of the kind that `node` models.
     pub fn message(&self, node: &Node) -> &Bytes {
         self.message.get_or_init(|| protobuf::encode(&self.value(), node).into())

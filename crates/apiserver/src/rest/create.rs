@@ -23,7 +23,7 @@ pub async fn create(call: &Call<'_>) -> Result<Reply, ApiError> {
     write::settle_namespace(kind, &mut object, &request.info.namespace)?;
     let writer = Writer::of(request, options.dry_run);
     let created = new_object(api, kind, &writer, object).await?;
-    present::object(call, StatusCode::CREATED, created)
+    present::object(call, StatusCode::CREATED, kind.served_bytes(&created))
 }
 
 /// Creates an object, from its decoded form to the store.
@@ -34,8 +34,17 @@ pub async fn new_object(api: &Api, kind: &Kind, writer: &Writer<'_>, mut object:
     owned_object(api, kind, writer, object).await
 }
 
-/// Creates an object that has its defaults and its owners.
+/// Creates an object that has its defaults and its owners. What comes back is as it is kept.
 pub async fn owned_object(api: &Api, kind: &Kind, writer: &Writer<'_>, object: Value) -> Result<Bytes, ApiError> {
+    let Some((kept, conversion)) = &kind.kept else { return kept_object(api, kind, writer, object).await };
+    let ctx = write::context(&object, writer, false);
+    write::validate_create(kind, &object, &ctx)?;
+    let mut object = (conversion.to_kept)(object);
+    kept.strategy.default(&mut object).map_err(|e| decode::misfit(&kept.row, &e))?;
+    kept_object(api, kept, writer, object).await
+}
+
+async fn kept_object(api: &Api, kind: &Kind, writer: &Writer<'_>, object: Value) -> Result<Bytes, ApiError> {
     if !meta::resource_version(&object).is_empty() {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }

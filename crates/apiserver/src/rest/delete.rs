@@ -31,13 +31,13 @@ pub async fn delete(call: &Call<'_>) -> Result<Reply, ApiError> {
     let info = &request.info;
     let options = Deletion::parse(&decode::delete_options(&api.catalog, request).await?, &request.query)?;
     let writer = Writer::of(request, options.dry_run);
-    let deleted = one(api, kind, &writer, &info.namespace, &info.name, &options).await?;
+    let deleted = one(api, kind.kept_as(), &writer, &info.namespace, &info.name, &options).await?;
     let honest = options.orphan_dependents == Some(false) || options.propagation == Propagation::Foreground;
     let code = if !deleted.gone && honest { StatusCode::ACCEPTED } else { StatusCode::OK };
     if deleted.gone && !returns_object(kind) {
         return Ok(Reply::json(code, &success(kind, &info.name, &deleted.uid)));
     }
-    present::object(call, code, deleted.bytes)
+    present::object(call, code, kind.served_bytes(&deleted.bytes))
 }
 
 /// Kinds whose deletion answers with the object and not with a Status.
@@ -73,8 +73,10 @@ pub async fn collection(call: &Call<'_>) -> Result<Reply, ApiError> {
     let listed = cache.list(&selection, None, 0);
     let mut items = Vec::new();
     for entry in listed.items {
-        match one(api, kind, &writer, entry.namespace(), entry.name(), &options).await {
-            Ok(deleted) => items.push(serde_json::from_slice::<Value>(&deleted.bytes).unwrap_or_default()),
+        match one(api, kind.kept_as(), &writer, entry.namespace(), entry.name(), &options).await {
+            Ok(deleted) => {
+                items.push(kind.served(serde_json::from_slice::<Value>(&deleted.bytes).unwrap_or_default()));
+            }
             Err(error) if error.code() == 404 => {}
             Err(error) => return Err(error),
         }

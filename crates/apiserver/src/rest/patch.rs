@@ -207,7 +207,7 @@ pub async fn patch(call: &Call<'_>, status: bool) -> Result<Reply, ApiError> {
     let writer = Writer::of(request, options.dry_run);
     let makes = patch.config().filter(|_| !status);
     for _ in 0..MAX_TURNS {
-        let updated = update::update(api, &writer, &target, &|old| {
+        let updated = update::update_served(api, &writer, &target, &|old| {
             let mut new = patched(call, &patch, old, &options)?;
             kind.strategy.default(&mut new).map_err(|e| decode::misfit(&kind.row, &e))?;
             Ok(new)
@@ -218,7 +218,7 @@ pub async fn patch(call: &Call<'_>, status: bool) -> Result<Reply, ApiError> {
         };
         match make(call, config, &options, &writer).await {
             Err(error) if error.reason() == "AlreadyExists" => {}
-            created => return present::object(call, StatusCode::CREATED, created?),
+            created => return present::object(call, StatusCode::CREATED, kind.served_bytes(&created?)),
         }
     }
     Err(ApiError::conflict(kind.row.group_resource(), &info.name, "the object is made and deleted again and again"))

@@ -35,7 +35,7 @@ pub async fn get(call: &Call<'_>) -> Result<Reply, ApiError> {
     let entry = cache
         .get(&kind.key(&info.namespace, &info.name))
         .ok_or_else(|| ApiError::not_found(kind.row.group_resource(), &info.name))?;
-    present::object(call, StatusCode::OK, entry.body.clone())
+    present::object(call, StatusCode::OK, kind.served_bytes(&entry.body))
 }
 
 fn revision(query: &Query) -> Result<Option<u64>, ApiError> {
@@ -198,7 +198,7 @@ async fn from_store(
         for (at, stored) in page.items.iter().enumerate() {
             start = format!("{}\0", stored.key);
             let key = stored.key.strip_prefix(&base).unwrap_or_default();
-            let decoded = Entry::decode(kind, EventType::Added, key, &stored.value, stored.revision);
+            let decoded = Entry::decode(kind.kept_as(), EventType::Added, key, &stored.value, stored.revision);
             let (entry, _) = decoded.map_err(ApiError::internal)?;
             if selection.matches(&entry) {
                 items.push(Arc::new(entry));
@@ -231,8 +231,11 @@ fn expired(call: &Call<'_>, start: &str, base: &str) -> ApiError {
     error.with_continue(token.encode())
 }
 
-fn write(call: &Call<'_>, page: Page) -> Result<Reply, ApiError> {
+fn write(call: &Call<'_>, mut page: Page) -> Result<Reply, ApiError> {
     let Call { kind, request, .. } = call;
+    if kind.kept.is_some() {
+        page.items.iter_mut().for_each(|entry| *entry = entry.in_version(kind));
+    }
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".to_owned(), page.revision.to_string().into());
     if let Some(after) = page.next_after {

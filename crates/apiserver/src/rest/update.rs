@@ -29,6 +29,7 @@ pub enum Rules {
 }
 
 /// Which object, and as what.
+#[derive(Clone, Copy)]
 pub struct Target<'a> {
     pub kind: &'a Kind,
     pub namespace: &'a str,
@@ -81,13 +82,13 @@ pub async fn replace(call: &Call<'_>, status: bool) -> Result<Reply, ApiError> {
         owns: Owns::Changes,
     };
     let put = object.clone();
-    match update(api, &writer, &target, &move |_| Ok(put.clone())).await {
+    match update_served(api, &writer, &target, &move |_| Ok(put.clone())).await {
         Err(error) if error.code() == 404 && !status && kind.strategy.allow_create_on_update() => {
             // Whoever may only change must not make.
             let asked = Attributes { verb: "create".to_owned(), ..Attributes::from(&request.info) };
             api.rbac.authorize(&request.user, &asked)?;
             let created = create::new_object(api, kind, &writer, object).await?;
-            present::object(call, StatusCode::CREATED, created)
+            present::object(call, StatusCode::CREATED, kind.served_bytes(&created))
         }
         updated => present::object(call, StatusCode::OK, updated?.bytes),
     }
@@ -103,6 +104,32 @@ pub fn check_name(object: &Value, name: &str) -> Result<(), ApiError> {
             "the name of the object ({given}) does not match the name on the URL ({name})"
         ))),
     }
+}
+
+/// Changes an object of a kind that may be kept in another version: `mutate` and what comes back are in this one.
+pub async fn update_served(
+    api: &Api,
+    writer: &Writer<'_>,
+    target: &Target<'_>,
+    mutate: Mutation<'_>,
+) -> Result<Updated, ApiError> {
+    let kind = target.kind;
+    let Some((kept, conversion)) = &kind.kept else { return update(api, writer, target, mutate).await };
+    let of_kept = Target { kind: kept, owns: Owns::Settled, ..*target };
+    let updated = update(api, writer, &of_kept, &|old| {
+        let old = kind.served(old.clone());
+        let mut new = mutate(&old)?;
+        if target.owns == Owns::Changes {
+            ownership::updated(api, kind, writer, target.subresource, &old, &mut new);
+        }
+        let ctx = write::context(&old, writer, target.rules == Rules::Status);
+        write::validate_update(kind, &new, &old, &ctx)?;
+        let mut new = (conversion.to_kept)(new);
+        kept.strategy.default(&mut new).map_err(|e| decode::misfit(&kept.row, &e))?;
+        Ok(new)
+    })
+    .await?;
+    Ok(Updated { bytes: kind.served_bytes(&updated.bytes), ..updated })
 }
 
 /// Changes an object. `mutate` makes the new object from the old one and may run several times.

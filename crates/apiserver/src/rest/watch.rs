@@ -261,7 +261,8 @@ impl Encoder {
 
     /// The model of the message, for whole objects as protobuf.
     fn node(&self) -> Option<&Node> {
-        self.kind.message.as_ref().filter(|_| self.protobuf && self.shape == Shape::Object)
+        let whole = self.protobuf && self.shape == Shape::Object && self.kind.kept.is_none();
+        self.kind.message.as_ref().filter(|_| whole)
     }
 
     /// What an event is to this watcher; nothing when its selector sees the object neither before nor after.
@@ -284,7 +285,7 @@ impl Encoder {
         }
         match self.node() {
             Some(node) => Some(event.message_frame(&self.kind, node).clone()),
-            None if self.shape == Shape::Object => Some(event.frame.clone()),
+            None if self.is_plain() => Some(event.frame.clone()),
             None => Some(self.body(kind, &event.entry.body)),
         }
     }
@@ -297,16 +298,21 @@ impl Encoder {
     }
 
     fn body(&mut self, kind: EventType, body: &Bytes) -> Bytes {
-        if self.shape == Shape::Object && !self.protobuf {
+        if self.is_plain() {
             return object::reframe(kind, body);
         }
-        let value: Value = serde_json::from_slice(body).unwrap_or_default();
+        let value = self.kind.served(serde_json::from_slice(body).unwrap_or_default());
         let shaped = match self.shape {
             Shape::Object => value,
             Shape::Metadata => present::partial(&value),
             Shape::Table => self.table(&value),
         };
         self.frame(kind.name(), &shaped)
+    }
+
+    /// Whether objects are sent as they are kept.
+    fn is_plain(&self) -> bool {
+        self.shape == Shape::Object && !self.protobuf && self.kind.kept.is_none()
     }
 
     fn frame(&self, event_type: &str, object: &Value) -> Bytes {

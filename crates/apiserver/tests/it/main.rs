@@ -8,4 +8,5 @@ mod kubectl;
 mod refusals;
 mod streams;
 mod verbs;
+mod versions;
 mod watches;

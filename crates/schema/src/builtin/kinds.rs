@@ -4,8 +4,9 @@ use k8s_openapi::Resource;
 use k8s_openapi::api::{
     apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
     autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling, batch::v1 as batch,
-    coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, networking::v1 as networking,
-    node::v1 as node, policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling, storage::v1 as storage,
+    coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events,
+    networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
+    scheduling::v1 as scheduling, storage::v1 as storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -72,6 +73,7 @@ pub(super) fn all() -> Vec<Root> {
         kind::<batch::Job>(),
         kind::<coordination::Lease>(),
         kind::<discovery::EndpointSlice>(),
+        kind::<events::Event>(),
         kind::<networking::Ingress>(),
         kind::<networking::IngressClass>(),
         kind::<networking::NetworkPolicy>(),
