@@ -35,6 +35,7 @@ pub const CLUSTER_VERSION: &str = "3.6.0";
 pub const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 const DEFAULT_SNAPSHOT_COUNT: u64 = 10_000;
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 const DEFAULT_CATCHUP_ENTRIES: u64 = 5_000;
 const CORRUPT_CHECK: &str = "InitialCorruptCheck";
 const LOG_LEVELS: [&str; 6] = ["debug", "info", "warn", "error", "panic", "fatal"];
@@ -378,7 +379,7 @@ impl Settings {
             advertise_peer_urls,
             compaction: self.compaction()?,
             progress_interval: duration(&self.watch_progress_notify_interval)
-                .filter(|interval| !interval.is_zero())
+                .map(|interval| if interval.is_zero() { PROGRESS_INTERVAL } else { interval })
                 .with_context(|| {
                     format!("--watch-progress-notify-interval={} is no duration", self.watch_progress_notify_interval)
                 })?,
@@ -490,8 +491,11 @@ fn boolean(text: &str) -> Result<bool> {
 /// A duration as Go writes it: numbers with units, summed up.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 6] = [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
-    let mut rest = text;
     let mut total = Duration::ZERO;
+    if text == "0" {
+        return Some(total);
+    }
+    let mut rest = text;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;

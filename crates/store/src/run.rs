@@ -73,6 +73,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
             tick_ms: u64::try_from(config.tick.as_millis()).unwrap_or(u64::MAX),
             max_unsaved_bytes: raft_node::MAX_UNSAVED_BYTES,
             max_waiting_bytes: raft_node::MAX_WAITING_BYTES,
+            max_applied_bytes: raft_node::MAX_APPLIED_BYTES,
             kept: raft_node::Kept::of(config.catchup_entries),
         },
         tick: config.tick,

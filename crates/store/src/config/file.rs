@@ -14,6 +14,8 @@ use super::{Flags, Settings, foreign};
 
 const CLIENTS: &str = "client-transport-security";
 const PEERS: &str = "peer-transport-security";
+/// What has a default other than nothing, and has it, too, when it is said to be nothing.
+const DEFAULT_IF_EMPTY: &[&str] = &["auth-token", "initial-cluster-state", "metrics"];
 
 pub fn read(path: &Path) -> Result<Settings> {
     let text = std::fs::read_to_string(path)?;
@@ -49,13 +51,19 @@ fn without_nothing(text: &str) -> String {
         keys.retain(asks);
         return serde_json::to_string(&keys).unwrap_or_else(|_| text.to_owned());
     }
-    keys.retain(|key, value| !asks(key, value));
-    let key_of = |line: &str| line.split_once(':').map(|(key, _)| key.trim_matches(['"', '\'']).to_owned());
+    let (kept, blank): (BTreeMap<String, Value>, BTreeMap<String, Value>) =
+        keys.into_iter().partition(|(key, value)| asks(key, &mut value.clone()));
+    let key_of = |line: &str| line.split_once(':').map(|(key, _)| key.trim_end().trim_matches(['"', '\'']).to_owned());
     let lines = text.split('\n').map(|line| match key_of(line) {
-        Some(key) if keys.contains_key(&key) => "",
+        Some(key) if blank.contains_key(&key) => "",
         _ => line,
     });
-    lines.collect::<Vec<_>>().join("\n")
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    // A value on lines of its own would go to the key before it.
+    match daemon::config::yaml::<BTreeMap<String, Value>>(&lines) {
+        Ok(read) if read == kept => lines,
+        _ => serde_json::to_string(&kept).unwrap_or(lines),
+    }
 }
 
 fn asks_for_nothing<'a>(mut arguments: impl Iterator<Item = &'a Arg>, key: &str, value: &Value) -> bool {
@@ -63,7 +71,9 @@ fn asks_for_nothing<'a>(mut arguments: impl Iterator<Item = &'a Arg>, key: &str,
     match value {
         Value::Null => argument.is_some() || [CLIENTS, PEERS].contains(&key) || foreign::is_known(key),
         Value::String(value) => {
-            let unset = value.is_empty() && argument.is_some_and(|argument| argument.get_default_values().is_empty());
+            let has_default =
+                |argument: &Arg| !argument.get_default_values().is_empty() && !DEFAULT_IF_EMPTY.contains(&key);
+            let unset = value.is_empty() && argument.is_some_and(|argument| !has_default(argument));
             unset || foreign::asks_for_nothing(key, value)
         }
         Value::Bool(_) | Value::Number(_) => foreign::asks_for_nothing(key, &value.to_string()),
@@ -148,6 +158,17 @@ mod tests {
         assert!(config.tls.is_none() && config.peer_tls.is_none() && config.wal_dir.ends_with("d/member/wal"));
         let hour = std::time::Duration::from_secs(3_600);
         assert_eq!(config.compaction, Compaction::Periodic(hour));
+    }
+
+    #[test]
+    fn values_on_lines_of_their_own() {
+        let config =
+            said("name: one\ndata-dir: d\nproxy:\n  'off'\ncors : ''\nauth-token: ''\ninitial-cluster-state: ''\n");
+        let config = config.expect("it asks for nothing that there is not");
+        assert_eq!((config.name.as_str(), config.wal_dir.starts_with("d/")), ("one", true));
+        let config =
+            said("name: 'one'\nauto-compaction-mode: revision\nproxy:\n  'off'\nquota-backend-bytes: 20000000\n");
+        assert_eq!(config.expect("nor does this").quota_bytes, 20_000_000);
     }
 
     #[test]

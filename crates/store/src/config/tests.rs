@@ -23,7 +23,9 @@ fn mistakes_are_named() {
     check(&["--auto-compaction-retention", "5x"], Err("--auto-compaction-retention=5x"));
     check(&["--auto-compaction-retention", "5m"], Ok(()));
     check(&["--auto-compaction-mode", "revision", "--auto-compaction-retention", "5m"], Err("mode revision"));
-    check(&["--watch-progress-notify-interval", "0s"], Err("is no duration"));
+    check(&["--watch-progress-notify-interval", "0s"], Ok(()));
+    check(&["--watch-progress-notify-interval", "5"], Err("is no duration"));
+    check(&["--grpc-keepalive-interval=0"], Ok(()));
     check(&["--max-request-bytes", "0"], Err("--max-request-bytes"));
     check(&["--bcrypt-cost", "3"], Err("--bcrypt-cost"));
     check(&["--auth-token", "jwt"], Err("--auth-token=jwt"));

@@ -28,7 +28,7 @@ use crate::state::State;
 const MAX_MESSAGE_BYTES: u64 = 1 << 20;
 const MAX_INFLIGHT_MESSAGES: usize = 64;
 /// Entries applied in one go, so that readers get their turn.
-const MAX_APPLIED_BYTES: u64 = 4 << 20;
+pub const MAX_APPLIED_BYTES: u64 = 4 << 20;
 /// A question for the read index that was not answered in this time was lost on the way, and is asked again.
 pub(super) const READ_RETRY_TICKS: u64 = 5;
 /// How long a member that stops tries to end well, in election timeouts.
@@ -117,6 +117,8 @@ pub struct Config {
     pub max_unsaved_bytes: usize,
     /// What may wait in the log to be committed, and in memory to be written.
     pub max_waiting_bytes: u64,
+    /// Entries applied in one go.
+    pub max_applied_bytes: u64,
     /// Applied entries kept in memory for peers that lag; whoever lags further gets a snapshot.
     pub kept: Kept,
 }
@@ -206,7 +208,7 @@ fn raft_config(config: &Config, applied: u64) -> raft::Config {
         heartbeat_tick: 1,
         max_size_per_msg: MAX_MESSAGE_BYTES,
         max_inflight_msgs: MAX_INFLIGHT_MESSAGES,
-        max_committed_size_per_ready: MAX_APPLIED_BYTES,
+        max_committed_size_per_ready: config.max_applied_bytes,
         check_quorum: true,
         pre_vote: true,
         ..raft::Config::default()

@@ -43,7 +43,7 @@ mod simulation;
 mod tests;
 mod threads;
 
-pub use core::{Arrived, Config, Input, MAX_UNSAVED_BYTES, MAX_WAITING_BYTES};
+pub use core::{Arrived, Config, Input, MAX_APPLIED_BYTES, MAX_UNSAVED_BYTES, MAX_WAITING_BYTES};
 pub use effects::Outgoing;
 pub use handle::{Answer, Handle};
 pub use log_view::{Kept, LogView};

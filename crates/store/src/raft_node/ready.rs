@@ -92,11 +92,13 @@ impl Core {
     }
 
     /// Whether nobody else could have answered, or been told, what is not applied here: a lone leader has applied all that
-    /// was answered before its term once something of its term is. When another member comes, it is told so after this
-    /// has changed.
+    /// was answered before its term once something of its term is, and all that one who was removed was told of once nothing
+    /// is committed that is not applied. When another member comes, it is told so after this has changed.
     fn leads_alone(&self) -> bool {
         let raft = &self.node.raft;
-        self.alone() && raft.state == StateRole::Leader && self.shared.state.read().applied.term == raft.term
+        let applied = self.shared.state.read().applied;
+        let leads = raft.state == StateRole::Leader && applied.term == raft.term;
+        self.alone() && leads && applied.index == raft.raft_log.committed
     }
 
     /// What a quorum has is committed, whether or not this member's own disk has it, and reads must not wait for that. Raft

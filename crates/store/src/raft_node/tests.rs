@@ -9,7 +9,7 @@ use raft::prelude::{ConfState, Entry, EntryType, Message, MessageType, Snapshot,
 use raft::{ProgressState, StateRole};
 
 use super::Kept;
-use super::core::{Config, Core, Input};
+use super::core::{Config, Core, Input, MAX_APPLIED_BYTES};
 use super::effects::{Delivery, Effects, Write};
 use super::handle::{Answer, Proposal};
 use super::propose::Pending;
@@ -44,6 +44,10 @@ fn leader(snapshot_count: u64) -> Core {
 }
 
 fn member(voters: Vec<u64>, snapshot_count: u64) -> Core {
+    member_that_takes(MAX_APPLIED_BYTES, voters, snapshot_count)
+}
+
+fn member_that_takes(max_applied_bytes: u64, voters: Vec<u64>, snapshot_count: u64) -> Core {
     let mut state = State::default();
     state.conf.voters = voters;
     let tokens = token::Config::parse("simple", std::time::Duration::from_secs(1)).expect("etcd's default");
@@ -55,6 +59,7 @@ fn member(voters: Vec<u64>, snapshot_count: u64) -> Core {
         tick_ms: 100,
         max_unsaved_bytes: 1 << 20,
         max_waiting_bytes: 1 << 20,
+        max_applied_bytes,
         kept: Kept::of(100),
     };
     Core::new(config, shared, raftlog::Recovered::default(), 1).expect("nothing is there")

@@ -13,13 +13,20 @@ use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::command::Op;
 use crate::pb::kvraft::member_change::Kind;
 use crate::raft_node::Kept;
-use crate::raft_node::core::Input;
+use crate::raft_node::core::{Input, MAX_APPLIED_BYTES};
 use crate::raft_node::handle::Proposal;
 use crate::state::{Applied, State, conf_of};
 
 /// No member has this id.
 const NOBODY: u64 = 999;
-const SETTINGS: Settings = Settings { seed: 1, snapshot_count: 1_000, kept: Kept { entries: 1_000, lacked: 1_000 } };
+/// Nor a lease this one.
+const NO_LEASE: i64 = 999;
+const SETTINGS: Settings = Settings {
+    seed: 1,
+    snapshot_count: 1_000,
+    kept: Kept { entries: 1_000, lacked: 1_000 },
+    max_applied_bytes: MAX_APPLIED_BYTES,
+};
 
 type Done = Result<(), String>;
 
@@ -231,6 +238,13 @@ fn a_lease_that_was_ended_while_the_disk_waited_is_not_renewed() -> Done {
     (0..20).try_for_each(|seed| ended_while_the_disk_waits(seed, None))
 }
 
+/// A command that changes nothing, asked by nobody.
+fn nothing() -> Proposal {
+    let (answer, _answered) = tokio::sync::oneshot::channel();
+    let op = Op::LeaseRevoke(pb::LeaseRevokeRequest { id: NO_LEASE });
+    Proposal { op, only_in: None, answer, _permit: permit() }
+}
+
 fn remove(cluster: &mut Cluster, asked: usize, id: u64) -> Done {
     let (answer, _answered) = tokio::sync::oneshot::channel();
     let op = Op::MemberChange(of(Kind::Remove, id));
@@ -269,6 +283,42 @@ fn the_last_one_leads() -> Done {
     assert!(cluster.members[left].leads(), "it leads:\n{}", cluster.describe());
     put(&mut cluster, 0, left)?;
     finish(cluster)
+}
+
+/// Two part, with entries under way behind the removal of which one takes long to apply: until the others have been told.
+/// The one that goes has applied them all, and answers a write behind that one.
+pub fn parted(seed: u64, plant: Option<Plant>) -> Done {
+    let mut cluster = planted(Settings { seed, max_applied_bytes: 1, ..SETTINGS }, 2, plant)?;
+    let left = leader(&cluster);
+    let [id, gone] = [left, 1 - left].map(|n| cluster.members[n].id);
+    remove(&mut cluster, left, gone)?;
+    let input = cluster.clients[0].submit(cluster.now, id, deletion(Keys::all()));
+    cluster.input(left, input)?;
+    put(&mut cluster, 1, 1 - left)?;
+    let waits = cluster.now + 40;
+    while cluster.now < waits + 100 {
+        cluster.step()?;
+        if let Some(at) = cluster.members[left].synced_at.as_mut().filter(|at| **at < waits) {
+            *at = waits;
+        }
+        // There is always something to send when it goes on.
+        if let Some(core) = &mut cluster.members[left].core {
+            core.take(Input::Propose(nothing())).map_err(|e| format!("{e:#}"))?;
+        }
+        if cluster.clients[3].is_idle() {
+            let shared = cluster.members[left].shared.clone();
+            let (asked, read) = cluster.clients[3].newest(cluster.now, id, &shared, Keys::all(), At::Latest);
+            cluster.history.operations.extend(read);
+            asked.map_or(Ok(()), |input| cluster.input(left, input))?;
+        }
+    }
+    finish(cluster)
+}
+
+/// Here: whoever was left alone answered by itself before it had applied what the other had answered.
+#[test]
+fn who_is_left_alone_has_applied_what_the_other_answered() -> Done {
+    (0..100).try_for_each(|seed| parted(seed, None))
 }
 
 /// Of each entry: its members keep what was committed before it.

@@ -199,7 +199,7 @@ impl Client {
     }
 
     /// As the service reads: a member that leads alone need not ask.
-    fn newest(
+    pub fn newest(
         &mut self,
         now: u64,
         member: u64,

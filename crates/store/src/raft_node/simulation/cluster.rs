@@ -3,7 +3,10 @@
 mod leases;
 mod verdict;
 
+use std::ops::Range;
+
 use history::History;
+use raft::StateRole;
 use raft::prelude::{Message, MessageType};
 
 use super::checks::{self, Checks};
@@ -18,7 +21,7 @@ use super::watcher::Watcher;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::kvraft::Bootstrap;
 use crate::raft_node::Kept;
-use crate::raft_node::core::Input;
+use crate::raft_node::core::{Input, MAX_APPLIED_BYTES};
 use crate::raft_node::effects::Effects;
 use crate::state::State;
 
@@ -31,6 +34,8 @@ const RECOVERY: u64 = 30_000;
 /// Crashes are as likely as one in so many chances: at steps that happen all the time, and at rare ones.
 const OFTEN: u64 = 4_000;
 const SELDOM: u64 = 25;
+/// How long what is sent may take to leave, before what takes long is begun.
+const SENDING: Range<u64> = 1..30;
 
 pub struct Cluster {
     pub settings: Settings,
@@ -72,7 +77,9 @@ impl Cluster {
         let entries = dice.within(0..80);
         // Some keep no more for one they have heard of than for others.
         let kept = Kept { entries, lacked: if dice.percent(50) { entries } else { dice.within(0..400) } };
-        let settings = Settings { seed, snapshot_count: dice.within(5..60), kept };
+        let snapshot_count = dice.within(5..60);
+        let max_applied_bytes = if dice.percent(50) { dice.within(1..500) } else { MAX_APPLIED_BYTES };
+        let settings = Settings { seed, snapshot_count, kept, max_applied_bytes };
         let mut cluster = Cluster::quiet(settings, size, plant);
         // Some clusters keep their members.
         cluster.operator.next_at = if dice.percent(80) { dice.within(100..1_500) } else { u64::MAX };
@@ -391,6 +398,10 @@ impl Cluster {
     /// Lets the core decide, and carries out what it wants done.
     pub fn drive(&mut self, n: usize) -> Result<(), String> {
         let member = &mut self.members[n];
+        if member.sends_until > self.now {
+            member.drive_at = Some(member.sends_until);
+            return Ok(());
+        }
         member.drive_at = None;
         let Some(core) = &mut member.core else { return Ok(()) };
         let before = self.looks_inside.then(|| core.node.raft.prs().conf().to_conf_state());
@@ -403,9 +414,16 @@ impl Cluster {
             self.figures.add(what, u64::from(bounded));
         }
         let mut effects = std::mem::take(&mut core.effects);
-        member.drive_at = core.defers().then_some(self.now + 1);
+        if core.defers() {
+            member.sends_until = self.now + self.dice.within(SENDING);
+            member.drive_at = Some(member.sends_until);
+        }
         if self.plant == Some(Plant::SureWhenBehind) {
             member.shared.lessor.set_behind(false);
+        }
+        if self.plant == Some(Plant::AloneTooSoon) {
+            let of_this_term = member.shared.state.read().applied.term == core.node.raft.term;
+            member.shared.status.set_alone(core.alone() && core.node.raft.state == StateRole::Leader && of_this_term);
         }
         if self.plant == Some(Plant::SendBeforeSync) {
             effects.messages.extend(core.held.drain(..).flat_map(|(_, messages)| messages));

@@ -33,6 +33,7 @@ pub struct Settings {
     pub seed: u64,
     pub snapshot_count: u64,
     pub kept: Kept,
+    pub max_applied_bytes: u64,
 }
 
 pub struct Member {
@@ -51,6 +52,8 @@ pub struct Member {
     /// Neither hears nor thinks until then; what arrives meanwhile waits.
     pub paused_until: u64,
     pub inbox: VecDeque<Packet>,
+    /// Thinks no further until then: what it has sent is to leave first.
+    pub sends_until: u64,
     /// Its disk takes long until then, or has no room.
     pub slow_until: u64,
     pub full_until: u64,
@@ -91,6 +94,7 @@ impl Member {
             stop_at: None,
             paused_until: 0,
             inbox: VecDeque::new(),
+            sends_until: 0,
             slow_until: 0,
             full_until: 0,
             expelled: false,
@@ -116,6 +120,7 @@ impl Member {
             tick_ms: if self.plant == Some(Plant::SureForever) { TICK * 1_000 } else { TICK },
             max_unsaved_bytes: MAX_UNSAVED_BYTES,
             max_waiting_bytes: MAX_WAITING_BYTES,
+            max_applied_bytes: settings.max_applied_bytes,
             kept: settings.kept,
         };
         // Unlike any other run's.
@@ -137,8 +142,8 @@ impl Member {
         self.expired.clear();
         let kept = dice.index(self.disk.unsynced() + 1);
         self.disk.crash(kept, dice.percent(50));
-        (self.paused_until, self.drive_at, self.synced_at, self.saved_at) = (0, None, None, None);
-        self.stop_at = None;
+        (self.paused_until, self.sends_until) = (0, 0);
+        (self.drive_at, self.synced_at, self.saved_at, self.stop_at) = (None, None, None, None);
     }
 
     pub fn hears(&self, now: u64) -> bool {

@@ -1,7 +1,8 @@
 //! Shows that the simulation finds what it is there to find.
 
 use super::cases::{
-    committed_one_by_one, ended_elsewhere, ended_while_the_disk_waits, interrupted_compaction, renewed_elsewhere,
+    committed_one_by_one, ended_elsewhere, ended_while_the_disk_waits, interrupted_compaction, parted,
+    renewed_elsewhere,
 };
 use super::cluster::Cluster;
 use super::guarded;
@@ -55,6 +56,8 @@ fn what_clients_and_watchers_may_not_see_is_found() {
         check(plant, false, 30);
     }
     check(Plant::AloneForever, false, 300);
+    let stale = (0..100).find_map(|seed| parted(seed, Some(Plant::AloneTooSoon)).err());
+    assert!(stale.is_some(), "what the other answered was not applied");
 }
 
 #[test]

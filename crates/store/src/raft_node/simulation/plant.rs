@@ -21,6 +21,8 @@ pub enum Plant {
     ReadWithoutIndex,
     /// Who once led alone answers reads by itself for ever.
     AloneForever,
+    /// Who leads alone answers reads by itself before it has applied what one who was removed may have answered.
+    AloneTooSoon,
     /// Time passes twice as fast for leases.
     HastyLeases,
     /// A lease that has run out is ended by whoever thinks so, through whoever leads by then.

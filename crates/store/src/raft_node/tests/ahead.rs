@@ -1,6 +1,7 @@
 //! What is applied before it is durable here, and what is not.
 
 use super::*;
+use crate::pb::kvraft::{MemberChange, member_change::Kind};
 
 /// Reads at a member whose disk is slow would wait for it otherwise, though a quorum has what they are to see.
 #[test]
@@ -56,4 +57,45 @@ fn a_change_of_members_waits_until_it_is_durable_that_it_is_committed() {
     assert_eq!(applied(&core), 3);
     append(&mut core, 3, Vec::new());
     assert!(core.effects.writes.is_empty(), "nothing is written for what changes nobody");
+}
+
+/// One who is removed may have applied, and answered, all that was committed until then.
+#[test]
+fn nobody_reads_alone_before_all_that_is_committed_is_applied() {
+    let mut core = member_that_takes(1, vec![1, 2], 1_000);
+    for id in [1, 2] {
+        let member = pb::Member { id, name: format!("m{id}"), ..Default::default() };
+        core.shared.state.write().members.insert(id, member);
+    }
+    core.node.campaign().expect("it may");
+    core.drive().expect("asks");
+    persist(&mut core);
+    hear(&mut core, MessageType::MsgRequestPreVoteResponse, 1, 0);
+    persist(&mut core);
+    hear(&mut core, MessageType::MsgRequestVoteResponse, 1, 0);
+    persist(&mut core);
+    let all = pb::DeleteRangeRequest { key: "a".into(), range_end: "z".into(), ..Default::default() };
+    let member = pb::Member { id: 2, ..Default::default() };
+    let removal = MemberChange { kind: Kind::Remove.into(), member: Some(member), ..Default::default() };
+    let propose = |core: &mut Core, op: Op| {
+        let (proposal, _answered) = proposal(op);
+        core.take(Input::Propose(proposal)).expect("taken");
+    };
+    for op in [Op::MemberChange(removal), Op::DeleteRange(all.clone())] {
+        propose(&mut core, op);
+        core.drive().expect("proposed");
+        persist(&mut core);
+    }
+    hear(&mut core, MessageType::MsgAppendResponse, 1, 3);
+    core.effects.messages.clear();
+    // Something is to be sent when the removal is applied.
+    propose(&mut core, Op::DeleteRange(all));
+    persist(&mut core);
+    let applied = |core: &Core| core.shared.state.read().applied.index;
+    assert_eq!((core.alone(), core.defers(), applied(&core)), (true, true, 2));
+    assert!(!core.shared.status.is_alone());
+    core.effects.messages.clear();
+    core.drive().expect("goes on");
+    persist(&mut core);
+    assert_eq!((applied(&core), core.shared.status.is_alone()), (4, true));
 }
