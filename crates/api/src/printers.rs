@@ -3,6 +3,7 @@
 
 pub mod autoscaling;
 pub mod batch;
+pub mod certificates;
 pub mod config;
 pub mod events;
 pub mod network;

@@ -40,6 +40,8 @@ pub enum Sub {
     Token,
     /// namespaces/finalize
     Finalize,
+    /// certificatesigningrequests/approval
+    Approval,
 }
 
 impl Sub {
@@ -58,13 +60,16 @@ impl Sub {
             Self::Proxy => "proxy",
             Self::Token => "token",
             Self::Finalize => "finalize",
+            Self::Approval => "approval",
         }
     }
 
     /// The HTTP-side verbs of the subresource as discovery lists them.
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
-            Self::Status | Self::Scale | Self::EphemeralContainers | Self::Resize => &["get", "patch", "update"],
+            Self::Status | Self::Scale | Self::EphemeralContainers | Self::Resize | Self::Approval => {
+                &["get", "patch", "update"]
+            }
             Self::Binding | Self::Eviction | Self::Token => &["create"],
             Self::Finalize => &["update"],
             Self::Log => &["get"],
@@ -78,7 +83,9 @@ impl Sub {
         let own = || (of.group.clone(), of.version.clone(), of.kind.clone());
         let other = |g: &'static str, v: &'static str, k: &'static str| (g.into(), v.into(), k.into());
         match self {
-            Self::Status | Self::EphemeralContainers | Self::Resize | Self::Log | Self::Finalize => own(),
+            Self::Status | Self::EphemeralContainers | Self::Resize | Self::Log | Self::Finalize | Self::Approval => {
+                own()
+            }
             Self::Scale => other("autoscaling", "v1", "Scale"),
             Self::Binding => other("", "v1", "Binding"),
             Self::Eviction => other("policy", "v1", "Eviction"),

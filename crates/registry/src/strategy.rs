@@ -15,8 +15,10 @@ pub struct Context {
     pub namespace: String,
     /// Seed for what must be chosen at random (node ports, cluster IPs are allocated by the API server, not here).
     pub seed: u64,
-    /// The write goes to `/status`.
+    /// The write goes to the status half of the object: to `/status`, or to a subresource that is a part of it.
     pub status: bool,
+    /// That is the one where requests are approved and denied.
+    pub approval: bool,
 }
 
 /// The rules of one kind, over its typed form.

@@ -1,12 +1,13 @@
-//! Who may do what: RBAC kinds, and the reviews that ask.
+//! Who may do what: RBAC kinds, the reviews that ask, and requests for certificates.
 
-use super::{cluster, namespaced, review};
+use super::{cluster, namespaced, review, text};
 use crate::names::NameRule;
-use crate::printers::rbac;
-use crate::table::{Resource, Scope};
+use crate::printers::{certificates, rbac};
+use crate::table::{Resource, Scope, Sub};
 
 const AUTHENTICATION: (&str, &str) = ("authentication.k8s.io", "v1");
 const AUTHORIZATION: (&str, &str) = ("authorization.k8s.io", "v1");
+const CERTIFICATES: (&str, &str) = ("certificates.k8s.io", "v1");
 const RBAC: (&str, &str) = ("rbac.authorization.k8s.io", "v1");
 
 pub(super) fn rows() -> Vec<Resource> {
@@ -17,6 +18,12 @@ pub(super) fn rows() -> Vec<Resource> {
         review(AUTHORIZATION, "SelfSubjectAccessReview", "selfsubjectaccessreviews", Scope::Cluster),
         review(AUTHORIZATION, "SelfSubjectRulesReview", "selfsubjectrulesreviews", Scope::Cluster),
         review(AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews", Scope::Cluster),
+        cluster(CERTIFICATES, "CertificateSigningRequest", "certificatesigningrequests")
+            .short(&["csr"])
+            .named(NameRule::PathSegment)
+            .subs(&[Sub::Approval, Sub::Status])
+            .fields(&[("spec.signerName", |object| text(object, "/spec/signerName"))])
+            .printed(certificates::certificate_signing_request()),
         cluster(RBAC, "ClusterRoleBinding", "clusterrolebindings")
             .named(NameRule::PathSegment)
             .printed(rbac::binding()),

@@ -1,6 +1,7 @@
 //! Admission: what a write must pass beside validation. One plugin, one file, one row; most decide purely on the
 //! objects they are given.
 
+mod certificates;
 mod default_tolerations;
 mod namespace_lifecycle;
 mod node_restriction;
@@ -62,6 +63,7 @@ pub async fn mutate(
     priority::admit(&attributes, object).await?;
     default_tolerations::admit(&attributes, object);
     runtime_class::admit(&attributes, object).await?;
+    certificates::admit(&attributes, object);
     Ok(())
 }
 
@@ -78,6 +80,7 @@ pub async fn validate(
     let attributes = Attributes { api, kind, writer, operation, subresource, old };
     namespace_lifecycle::check(&attributes, object)?;
     node_restriction::check(&attributes, object)?;
+    certificates::check(&attributes, object)?;
     if operation != Operation::Delete {
         escalation::check(&api.rbac, kind, writer.user, old, object)?;
     }

@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::options::WriteOptions;
+use super::update::Rules;
 use super::write::{self, Swapped, Writer};
 use super::{Call, decode, ownership, present};
 use crate::admission::{self, Operation};
@@ -37,7 +38,7 @@ pub async fn new_object(api: &Api, kind: &Kind, writer: &Writer<'_>, mut object:
 /// Creates an object that has its defaults and its owners. What comes back is as it is kept.
 pub async fn owned_object(api: &Api, kind: &Kind, writer: &Writer<'_>, object: Value) -> Result<Bytes, ApiError> {
     let Some((kept, conversion)) = &kind.kept else { return kept_object(api, kind, writer, object).await };
-    let ctx = write::context(&object, writer, false);
+    let ctx = write::context(&object, writer, Rules::Main, "");
     write::validate_create(kind, &object, &ctx)?;
     let mut object = (conversion.to_kept)(object);
     kept.strategy.default(&mut object).map_err(|e| decode::misfit(&kept.row, &e))?;
@@ -74,7 +75,7 @@ async fn once(
 ) -> Result<Result<Bytes, String>, ApiError> {
     stamp(&mut object, writer, kind);
     admission::mutate(api, kind, writer, Operation::Create, "", None, &mut object).await?;
-    let ctx = write::context(&object, writer, false);
+    let ctx = write::context(&object, writer, Rules::Main, "");
     kind.strategy.prepare_create(&mut object, &ctx).map_err(|e| decode::misfit(&kind.row, &e))?;
     meta::set_type(&mut object, &kind.row);
     // Allocations are given back when the object is not written after all.

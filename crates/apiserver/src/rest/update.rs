@@ -122,7 +122,7 @@ pub async fn update_served(
         if target.owns == Owns::Changes {
             ownership::updated(api, kind, writer, target.subresource, &old, &mut new);
         }
-        let ctx = write::context(&old, writer, target.rules == Rules::Status);
+        let ctx = write::context(&old, writer, target.rules, target.subresource);
         write::validate_update(kind, &new, &old, &ctx)?;
         let mut new = (conversion.to_kept)(new);
         kept.strategy.default(&mut new).map_err(|e| decode::misfit(&kept.row, &e))?;
@@ -175,7 +175,7 @@ async fn attempt(
         ownership::updated(api, kind, writer, target.subresource, &old.value, &mut new);
     }
     let status = target.rules == Rules::Status;
-    let ctx = write::context(&old.value, writer, status);
+    let ctx = write::context(&old.value, writer, target.rules, target.subresource);
     if target.rules != Rules::Trusted {
         kind.strategy.prepare_update(&mut new, &old.value, &ctx).map_err(|e| decode::misfit(&kind.row, &e))?;
     }

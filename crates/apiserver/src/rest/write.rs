@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::field::Path;
+use api::table::Sub;
 use api::{ApiError, ErrorList, meta};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -16,6 +17,7 @@ use crate::catalog::Kind;
 use crate::http::request::Request;
 use crate::object;
 use crate::rest::turns::Turn;
+use crate::rest::update::Rules;
 use crate::state::Api;
 use crate::store::{Stored, Written};
 
@@ -159,8 +161,14 @@ fn ttl(api: &Api, kind: &Kind) -> Option<Duration> {
     (kind.row.plural == "events").then_some(api.config.event_ttl)
 }
 
-pub fn context(object: &Value, writer: &Writer<'_>, status: bool) -> Context {
-    Context { now: writer.now, namespace: meta::namespace(object).to_owned(), seed: rand::random(), status }
+pub fn context(object: &Value, writer: &Writer<'_>, rules: Rules, subresource: &str) -> Context {
+    Context {
+        now: writer.now,
+        namespace: meta::namespace(object).to_owned(),
+        seed: rand::random(),
+        status: rules == Rules::Status,
+        approval: subresource == Sub::Approval.name(),
+    }
 }
 
 /// Runs the strategy's and the metadata's validation of a new object.

@@ -26,7 +26,7 @@ pub async fn handle(call: &Call<'_>) -> Result<Reply, ApiError> {
         return Err(ApiError::method_not_allowed());
     }
     match sub {
-        Sub::Status => status::handle(call).await,
+        Sub::Status | Sub::Approval => status::handle(call).await,
         Sub::Scale => scale::handle(call).await,
         Sub::Binding => binding::handle(call).await,
         Sub::Eviction => eviction::handle(call).await,

@@ -2,6 +2,7 @@
 
 mod access;
 mod apply;
+mod certificates;
 mod encodings;
 mod harness;
 mod kubectl;

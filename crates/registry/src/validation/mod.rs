@@ -18,6 +18,7 @@ pub mod rolling;
 pub mod scheduling;
 pub mod security;
 pub mod selector;
+pub mod signer;
 pub mod template;
 pub mod volume;
 pub mod volume_mount;

@@ -102,6 +102,7 @@ fn others() -> Vec<Sample> {
                 "eventTime": "2026-01-02T03:04:05.000000Z", "reportingController": "kubelet",
                 "reportingInstance": "node-1"}),
         ),
+        ("certificates.k8s.io", "CertificateSigningRequest", crate::certificates::request()),
         ("policy", "PodDisruptionBudget", json!({"spec": {"minAvailable": "50%", "selector": selector()}})),
         ("scheduling.k8s.io", "PriorityClass", json!({"value": 1000})),
         (

@@ -3,6 +3,7 @@
 mod all_kinds;
 mod apps;
 mod batch;
+mod certificates;
 mod cluster;
 mod config;
 mod container;

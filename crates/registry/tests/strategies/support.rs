@@ -9,11 +9,16 @@ pub fn context() -> Context {
         namespace: "default".to_owned(),
         seed: 1,
         status: false,
+        approval: false,
     }
 }
 
 fn status_context() -> Context {
     Context { status: true, ..context() }
+}
+
+pub fn approval_context() -> Context {
+    Context { approval: true, ..status_context() }
 }
 
 /// By kind; the core group's when several have one of that name.
@@ -83,7 +88,7 @@ pub fn check_status(kind: &str, old: Value, new: Value, expected: &str) {
     refused(kind, old, new, &status_context(), expected);
 }
 
-fn refused(kind: &str, old: Value, new: Value, ctx: &Context, expected: &str) {
+pub fn refused(kind: &str, old: Value, new: Value, ctx: &Context, expected: &str) {
     let (old, mut new) = (prepared(kind, old), defaulted(kind, new));
     rules(kind).prepare_update(&mut new, &old, ctx).expect("decodes");
     let errors = rules(kind).validate_update(&new, &old, ctx).expect("decodes");

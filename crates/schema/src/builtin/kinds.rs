@@ -4,8 +4,8 @@ use k8s_openapi::Resource;
 use k8s_openapi::api::{
     apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
     autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling, batch::v1 as batch,
-    coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events,
-    networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
+    certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
+    events::v1 as events, networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
     scheduling::v1 as scheduling, storage::v1 as storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
@@ -71,6 +71,7 @@ pub(super) fn all() -> Vec<Root> {
         kind::<autoscaling::HorizontalPodAutoscaler>(),
         kind::<batch::CronJob>(),
         kind::<batch::Job>(),
+        kind::<certificates::CertificateSigningRequest>(),
         kind::<coordination::Lease>(),
         kind::<discovery::EndpointSlice>(),
         kind::<events::Event>(),
