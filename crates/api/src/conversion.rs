@@ -1,6 +1,7 @@
 //! Kinds that are served in more than one version: an object is kept in one of them, and made into the others when it is
 //! asked for.
 
+pub mod autoscaling;
 pub mod events;
 
 use serde_json::Value;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{NONE, UNKNOWN, UNSET, age, age_column, column, either, list, number, printer, text};
+use crate::conversion::autoscaling::to_kept;
 use crate::meta;
 use crate::table::Printer;
 
@@ -30,6 +31,12 @@ pub fn horizontal_pod_autoscaler() -> Printer {
             age(scaler, now),
         ]
     })
+}
+
+/// Of `autoscaling/v1`, which shows the same.
+pub fn first_version() -> Printer {
+    let second = horizontal_pod_autoscaler();
+    Printer { cells: |scaler, now| (horizontal_pod_autoscaler().cells)(&to_kept(scaler.clone()), now), ..second }
 }
 
 fn metrics(scaler: &Value) -> String {

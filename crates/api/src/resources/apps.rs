@@ -1,12 +1,14 @@
-//! `apps/v1` and `autoscaling/v2`.
+//! `apps/v1`, `autoscaling/v2` and `autoscaling/v1`.
 
 use super::namespaced;
 use super::workload::count;
+use crate::conversion;
 use crate::printers::{autoscaling, workload};
 use crate::table::{Resource, Sub};
 
 const APPS: (&str, &str) = ("apps", "v1");
 const AUTOSCALING: (&str, &str) = ("autoscaling", "v2");
+const AUTOSCALING_V1: (&str, &str) = ("autoscaling", "v1");
 
 pub(super) fn rows() -> Vec<Resource> {
     vec![
@@ -37,5 +39,11 @@ pub(super) fn rows() -> Vec<Resource> {
             .in_all()
             .subs(&[Sub::Status])
             .printed(autoscaling::horizontal_pod_autoscaler()),
+        namespaced(AUTOSCALING_V1, "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+            .short(&["hpa"])
+            .in_all()
+            .subs(&[Sub::Status])
+            .kept_as(conversion::autoscaling::AUTOSCALERS)
+            .printed(autoscaling::first_version()),
     ]
 }

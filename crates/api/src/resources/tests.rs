@@ -11,7 +11,7 @@ fn every_row_is_found_both_ways_and_no_name_is_given_twice() {
         assert!(std::sync::Arc::ptr_eq(found, row));
         let found = table.by_kind(&row.group, &row.version, &row.kind).expect("found by kind");
         assert!(std::sync::Arc::ptr_eq(found, row));
-        assert!(plurals.insert((row.group.clone(), row.plural.clone())), "{} twice", row.plural);
+        assert!(plurals.insert((row.group.clone(), row.version.clone(), row.plural.clone())), "{} twice", row.plural);
         for short in &row.short_names {
             // The same kind in another group has the same short names.
             assert!(shorts.insert((short.clone(), row.kind.clone())) || row.conversion.is_some(), "{short} twice");

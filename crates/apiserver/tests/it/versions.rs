@@ -61,3 +61,44 @@ async fn events_are_the_same_in_both_groups() {
     assert_eq!(c.delete(EVENTS, &json!({})).await.0, 200);
     assert_eq!(c.get(&format!("{CORE}/a")).await.0, 404);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn autoscalers_are_the_same_in_both_versions() {
+    const FIRST: &str = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
+    const SECOND: &str = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+    let h = Harness::start().await;
+    let c = h.admin();
+    let (_, group) = c.get("/apis/autoscaling").await;
+    assert_eq!(group["preferredVersion"]["version"], "v2", "{group}");
+    let scaler = json!({
+        "apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"},
+        "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
+    });
+    let (code, made) = c.post(FIRST, &scaler).await;
+    assert_eq!((code, &made["spec"]["targetCPUUtilizationPercentage"]), (201, &json!(50)), "{made}");
+    assert_eq!((&made["spec"]["minReplicas"], &made["status"]["currentReplicas"]), (&json!(1), &json!(0)));
+    let (_, second) = c.get(&format!("{SECOND}/a")).await;
+    assert_eq!(second["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 50, "{second}");
+    let status = json!({"status": {"currentReplicas": 2, "desiredReplicas": 3, "currentMetrics": [
+        {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 70, "averageValue": "1"}}}]}});
+    let (code, changed) = c.patch(&format!("{SECOND}/a/status"), "merge", &status).await;
+    assert_eq!(code, 200, "{changed}");
+    let (_, first) = c.get(&format!("{FIRST}/a")).await;
+    assert_eq!(first["status"]["currentCPUUtilizationPercentage"], 70, "{first}");
+    // What the first version cannot say outlasts a change by it.
+    let behavior = json!({"spec": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 7}}}});
+    c.patch(&format!("{SECOND}/a"), "merge", &behavior).await;
+    let (code, patched) = c.patch(&format!("{FIRST}/a"), "merge", &json!({"spec": {"maxReplicas": 4}})).await;
+    assert_eq!(code, 200, "{patched}");
+    let (_, second) = c.get(&format!("{SECOND}/a")).await;
+    let spec = &second["spec"];
+    assert_eq!(
+        (&spec["maxReplicas"], &spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"]),
+        (&json!(4), &json!(7))
+    );
+    assert_eq!(second["metadata"]["annotations"], Value::Null, "{second}");
+    // Checked as it is kept.
+    let (code, refused) = c.patch(&format!("{FIRST}/a"), "merge", &json!({"spec": {"maxReplicas": 0}})).await;
+    assert!(code == 422 && refused["message"].as_str().is_some_and(|m| m.contains("spec.maxReplicas")), "{refused}");
+}

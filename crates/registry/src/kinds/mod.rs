@@ -63,6 +63,7 @@ table! {
     "storage.k8s.io" "v1" VolumeAttachment volume_attachment;
     "storage.k8s.io" "v1" VolumeAttributesClass volume_attributes_class;
     "autoscaling" "v2" HorizontalPodAutoscaler horizontal_pod_autoscaler;
+    "autoscaling" "v1" HorizontalPodAutoscaler horizontal_pod_autoscaler_v1;
     "certificates.k8s.io" "v1" CertificateSigningRequest certificate_signing_request;
     "node.k8s.io" "v1" RuntimeClass runtime_class;
 }

@@ -68,6 +68,7 @@ pub(super) fn all() -> Vec<Root> {
         kind::<authorization::SelfSubjectRulesReview>(),
         kind::<authorization::SubjectAccessReview>(),
         kind::<autoscaling_v1::Scale>(),
+        kind::<autoscaling_v1::HorizontalPodAutoscaler>(),
         kind::<autoscaling::HorizontalPodAutoscaler>(),
         kind::<batch::CronJob>(),
         kind::<batch::Job>(),
