@@ -179,7 +179,11 @@ async fn start(api: Arc<Api>, started: Arc<Checks>) {
     tracing::info!(port = api.config.bind.port(), "ready");
     daemon::notify::ready();
     let stop = api.stop.clone();
-    tokio::join!(kubernetes::keep(&api, stop.clone()), reconcile::keep_aggregated(api.clone(), stop));
+    tokio::join!(
+        kubernetes::keep(&api, stop.clone()),
+        kubernetes::keep_addresses(&api, stop.clone()),
+        reconcile::keep_aggregated(api.clone(), stop)
+    );
 }
 
 async fn bootstrap(api: &Api) -> Result<(), api::ApiError> {

@@ -22,6 +22,7 @@ use k8s_openapi::api::core::v1::{
     ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -239,6 +240,8 @@ informers! {
     claims: PersistentVolumeClaim = Feed::new(),
     budgets: PodDisruptionBudget = Feed::new(),
     cluster_roles: ClusterRole = Feed::new(),
+    service_cidrs: ServiceCIDR = Feed::new(),
+    ip_addresses: IPAddress = Feed::new(),
 }
 
 fn look<K: Object>(cache: &Cache<K>, key: &Key) -> Option<(Option<Seen>, u64)> {

@@ -33,6 +33,7 @@ pub mod schedule;
 pub mod selector;
 pub mod service_account;
 pub mod service_account_token;
+pub mod service_cidr;
 pub mod service_pods;
 pub mod stateful_set;
 pub mod taint_eviction;

@@ -33,6 +33,27 @@ pub fn service() -> Printer {
     })
 }
 
+pub fn ip_address() -> Printer {
+    printer(vec![column("ParentRef", "string", "The object that has the address.")], |address, _now| {
+        let part = |field: &str| text(address, &format!("/spec/parentRef/{field}")).to_owned();
+        let resource = match (part("resource"), part("group")) {
+            (resource, group) if group.is_empty() => resource,
+            (resource, group) => format!("{resource}.{group}"),
+        };
+        let parts = [resource, part("namespace"), part("name")];
+        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        vec![meta::name(address).into(), parts.join("/").into()]
+    })
+}
+
+pub fn service_cidr() -> Printer {
+    let columns = vec![column("CIDRs", "string", "The ranges, one of each family at most."), age_column()];
+    printer(columns, |range, now| {
+        let ranges: Vec<&str> = list(range, "/spec/cidrs").iter().filter_map(Value::as_str).collect();
+        vec![meta::name(range).into(), ranges.join(",").into(), age(range, now)]
+    })
+}
+
 fn external_ip(service: &Value) -> String {
     let own = list(service, "/spec/externalIPs").iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",");
     match text(service, "/spec/type") {

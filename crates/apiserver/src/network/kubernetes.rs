@@ -1,4 +1,4 @@
-//! What the server itself keeps in the cluster: the system namespaces, the system priority classes, and the
+//! What the server itself keeps in the cluster: the system namespaces, the system priority classes, the services' range, and the
 //! `kubernetes` service with the endpoints that lead back here.
 
 use std::time::Duration;
@@ -8,6 +8,7 @@ use daemon::CancellationToken;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::addresses;
 use crate::authn::User;
 use crate::rest::create;
 use crate::rest::update::{self, Owns, Rules, Target};
@@ -17,6 +18,8 @@ use crate::state::Api;
 const NAMESPACES: &[&str] = &["kube-system", "kube-public", "kube-node-lease", "default"];
 /// Somebody may have removed the endpoints; upstream looks as often.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// As upstream.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(180);
 
 /// Makes what is missing, once, at start.
 pub async fn bootstrap(api: &Api) -> Result<(), ApiError> {
@@ -24,7 +27,12 @@ pub async fn bootstrap(api: &Api) -> Result<(), ApiError> {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         ensure(api, ("", "v1", "namespaces"), object, &|old, _| old.clone()).await?;
     }
-    api.caches.fresh().await?;
+    let range = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": addresses::DEFAULT_RANGE},
+        "spec": {"cidrs": [api.config.service_range.to_string()]},
+    });
+    ensure(api, ("networking.k8s.io", "v1", "servicecidrs"), range, &|old, _| old.clone()).await?;
+    addresses::repair(api).await?;
     for (name, value, what) in [
         (
             "system-node-critical",
@@ -44,6 +52,15 @@ pub async fn bootstrap(api: &Api) -> Result<(), ApiError> {
         ensure(api, ("scheduling.k8s.io", "v1", "priorityclasses"), class, &|old, _| old.clone()).await?;
     }
     Ok(())
+}
+
+/// Keeps what is written down of services' addresses as it should be.
+pub async fn keep_addresses(api: &Api, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(REPAIR_INTERVAL)).await.is_some() {
+        if let Err(error) = addresses::repair(api).await {
+            tracing::warn!(%error, "comparing services with their addresses");
+        }
+    }
 }
 
 /// Keeps the `kubernetes` service and its endpoints as they should be.

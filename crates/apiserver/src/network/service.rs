@@ -1,6 +1,7 @@
-//! Cluster IPs and node ports of services. The allocators live in memory, are filled from the cache at start and are
-//! the only ones (one API server at a time allocates); a number taken for a write that then fails is given back.
+//! Cluster IPs and node ports of services. Ports are given by allocators in memory, which are filled from the cache at
+//! start; addresses are objects of their own ([`addresses`]). What is taken for a write that then fails is given back.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -10,70 +11,64 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::addresses;
 use super::allocator::{self, Allocator};
 use crate::catalog::Kind;
 use crate::state::Api;
 
-struct Pools {
-    ips: Allocator,
-    ports: Allocator,
-}
-
 pub struct Services {
     range: IpNet,
-    pools: Arc<Mutex<Pools>>,
+    ports: Arc<Mutex<Allocator>>,
 }
 
-/// One number of one of the pools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Number {
-    Ip(u32),
-    Port(u32),
+/// What a service has.
+#[derive(Debug, Default)]
+struct Held {
+    address: Option<Ipv4Addr>,
+    ports: Vec<u32>,
 }
 
-/// What a write has taken, given back unless kept; what it gives up is only given up when it is kept.
+impl Held {
+    fn of(service: &Value) -> Held {
+        Held { address: addresses::address_of(service), ports: ports_of(service) }
+    }
+}
+
+/// What a write has taken, given back unless it goes through; what it gives up is only given up if it does.
+#[must_use = "addresses are given back by settling"]
 pub struct Allocated {
-    pools: Arc<Mutex<Pools>>,
-    taken: Vec<Number>,
-    given_up: Vec<Number>,
+    pools: Arc<Mutex<Allocator>>,
+    taken: Held,
+    given_up: Held,
     kept: bool,
     dry_run: bool,
 }
 
 impl Allocated {
-    /// The write went through.
-    pub fn keep(mut self) {
-        self.kept = !self.dry_run;
+    /// The write went through, or it did not.
+    pub async fn settle(mut self, api: &Api, done: bool) {
+        self.kept = done && !self.dry_run;
+        let unused = if self.kept { self.given_up.address } else { self.taken.address };
+        drop(self);
+        addresses::release(api, unused.as_slice()).await;
     }
 }
 
 impl Drop for Allocated {
     fn drop(&mut self) {
-        let numbers = if self.kept { &self.given_up } else { &self.taken };
-        let mut pools = self.pools.lock();
-        for number in numbers {
-            pools.release(*number);
-        }
-    }
-}
-
-impl Pools {
-    fn release(&mut self, number: Number) {
-        match number {
-            Number::Ip(n) => self.ips.release(n),
-            Number::Port(n) => self.ports.release(n),
-        }
+        let unused = if self.kept { &self.given_up.ports } else { &self.taken.ports };
+        let mut ports = self.pools.lock();
+        unused.iter().for_each(|port| ports.release(*port));
     }
 }
 
 impl Services {
-    /// The first and last address of the range are never given.
     pub fn new(range: IpNet, ports: (u16, u16)) -> Result<Self, String> {
-        let IpNet::V4(v4) = range else { return Err("an IPv6 service range is not supported".to_owned()) };
-        let (from, to) = (u32::from(v4.network()) + 1, u32::from(v4.broadcast()) - 1);
+        if range.addr().is_ipv6() {
+            return Err("an IPv6 service range is not supported".to_owned());
+        }
         let ports = Allocator::new(ports.0.into(), ports.1.into());
-        let pools = Pools { ips: Allocator::new(from, to), ports };
-        Ok(Self { range, pools: Arc::new(Mutex::new(pools)) })
+        Ok(Self { range, ports: Arc::new(Mutex::new(ports)) })
     }
 
     /// The address of the `kubernetes` service: the first of the range.
@@ -84,108 +79,102 @@ impl Services {
         }
     }
 
-    /// Takes what existing services have.
+    /// Takes the ports that existing services have.
     pub fn rebuild(&self, api: &Api) {
-        let mut pools = self.pools.lock();
+        let mut ports = self.ports.lock();
         for entry in api.builtin("services/specs").all() {
-            let service = entry.value();
-            for number in numbers(&service) {
-                let taken = match number {
-                    Number::Ip(n) => pools.ips.take(n),
-                    Number::Port(n) => pools.ports.take(n),
-                };
-                if let Err(error) = taken {
-                    tracing::warn!(service = %entry.key, ?number, ?error, "a service has what it should not have");
+            for number in ports_of(&entry.value()) {
+                if let Err(error) = ports.take(number) {
+                    tracing::warn!(service = %entry.key, number, ?error, "a service has a port that it should not have");
                 }
             }
         }
     }
 
     /// Gives back what a deleted service had.
-    pub fn release(&self, kind: &Kind, service: &Value, dry_run: bool) {
+    pub async fn release(&self, api: &Api, kind: &Kind, service: &Value, dry_run: bool) {
         if dry_run || !kind.is("", "services") {
             return;
         }
-        let mut pools = self.pools.lock();
-        for number in numbers(service) {
-            pools.release(number);
-        }
+        let Held { address, ports } = Held::of(service);
+        ports.into_iter().for_each(|port| self.ports.lock().release(port));
+        addresses::release(api, address.as_slice()).await;
     }
 
     /// Completes a service with addresses and ports.
-    pub fn allocate(
+    pub async fn allocate(
         &self,
+        api: &Api,
         kind: &Kind,
         old: Option<&Value>,
         service: &mut Value,
         dry_run: bool,
     ) -> Result<Allocated, ApiError> {
-        let mut allocated =
-            Allocated { pools: self.pools.clone(), taken: Vec::new(), given_up: Vec::new(), kept: false, dry_run };
+        let (taken, given_up) = (Held::default(), Held::default());
+        let mut allocated = Allocated { pools: self.ports.clone(), taken, given_up, kept: false, dry_run };
         if !kind.is("", "services") || !service.get("spec").is_some_and(Value::is_object) {
             return Ok(allocated);
         }
         settle(service, old);
-        let had = old.map(numbers).unwrap_or_default();
+        let had = old.map(Held::of).unwrap_or_default();
         let mut errors = ErrorList::new();
-        {
-            let mut pools = self.pools.lock();
-            self.allocate_ip(&mut pools, service, &had, &mut allocated, &mut errors);
-            allocate_ports(&mut pools, service, &had, &mut allocated, &mut errors);
+        allocate_ports(&mut self.ports.lock(), service, &had.ports, &mut allocated.taken.ports, &mut errors);
+        if errors.is_empty() {
+            allocated.taken.address = allocate_address(api, service, &had, dry_run, &mut errors).await?;
         }
         if !errors.is_empty() {
             return Err(ApiError::invalid("", "Service", meta::name(service), &errors));
         }
-        if !dry_run {
-            let has = numbers(service);
-            allocated.given_up = had.into_iter().filter(|n| !has.contains(n)).collect();
-        }
+        let has = Held::of(service);
+        allocated.given_up.address = had.address.filter(|address| has.address != Some(*address));
+        allocated.given_up.ports = had.ports.into_iter().filter(|port| !has.ports.contains(port)).collect();
         Ok(allocated)
     }
+}
 
-    fn allocate_ip(
-        &self,
-        pools: &mut Pools,
-        service: &mut Value,
-        had: &[Number],
-        allocated: &mut Allocated,
-        errors: &mut ErrorList,
-    ) {
-        let spec = &mut service["spec"];
-        if spec["type"] == "ExternalName" || spec["clusterIP"] == "None" {
-            return;
-        }
-        let path = Path::new("spec").child("clusterIPs");
-        let given = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
-        if given.is_empty() {
-            match pools.ips.next(rand::random()) {
-                Ok(number) => {
-                    allocated.taken.push(Number::Ip(number));
-                    let address = Ipv4Addr::from(number).to_string();
-                    spec["clusterIP"] = address.as_str().into();
-                    spec["clusterIPs"] = json!([address]);
-                }
-                Err(_) => errors.push(Error::internal(&path, "failed to allocate a serviceIP: range is full")),
-            }
-            return;
-        }
-        let Ok(address) = given.parse::<Ipv4Addr>() else { return };
-        let number = u32::from(address);
-        if had.contains(&Number::Ip(number)) {
-            return;
-        }
-        let failed = |why: &str| format!("failed to allocate IP {given}: {why}");
-        match pools.ips.take(number) {
-            Ok(()) => allocated.taken.push(Number::Ip(number)),
-            Err(allocator::Error::Taken) => {
-                errors.push(Error::invalid(&path, vec![given.clone()], &failed("provided IP is already allocated")));
-            }
-            Err(_) => {
-                let why = format!("provided IP is not in the valid range. The range of valid IPs is {}", self.range);
-                errors.push(Error::invalid(&path, vec![given.clone()], &failed(&why)));
-            }
-        }
+/// What is taken, to be given back if the service is not written.
+async fn allocate_address(
+    api: &Api,
+    service: &mut Value,
+    had: &Held,
+    dry_run: bool,
+    errors: &mut ErrorList,
+) -> Result<Option<Ipv4Addr>, ApiError> {
+    if service["spec"]["type"] == "ExternalName" || service["spec"]["clusterIP"] == "None" {
+        return Ok(None);
     }
+    let path = Path::new("spec").child("clusterIPs");
+    let given = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
+    let failed = |why: &str| format!("failed to allocate IP {given}: {why}");
+    let taken = if given.is_empty() {
+        addresses::next(api, rand::random(), service, dry_run).await
+    } else {
+        let Ok(address) = given.parse::<Ipv4Addr>() else { return Ok(None) };
+        if had.address == Some(address) {
+            return Ok(None);
+        }
+        addresses::take(api, address, service, dry_run).await.map(|()| address)
+    };
+    match taken {
+        Ok(address) => {
+            service["spec"]["clusterIP"] = address.to_string().into();
+            service["spec"]["clusterIPs"] = json!([address.to_string()]);
+            return Ok(Some(address).filter(|_| !dry_run));
+        }
+        Err(addresses::Error::Full) => {
+            errors.push(Error::internal(&path, "failed to allocate a serviceIP: range is full"));
+        }
+        Err(addresses::Error::Taken) => {
+            errors.push(Error::invalid(&path, vec![given.clone()], &failed("provided IP is already allocated")));
+        }
+        Err(addresses::Error::OutOfRange) => {
+            let ranges = addresses::ranges(api).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let why = format!("provided IP is not in the valid range. The range of valid IPs is {ranges}");
+            errors.push(Error::invalid(&path, vec![given.clone()], &failed(&why)));
+        }
+        Err(addresses::Error::Api(error)) => return Err(error),
+    }
+    Ok(None)
 }
 
 /// Fields that follow from the type and from the old service.
@@ -259,10 +248,10 @@ fn wants_ports(spec: &Value) -> bool {
 }
 
 fn allocate_ports(
-    pools: &mut Pools,
+    pool: &mut Allocator,
     service: &mut Value,
-    had: &[Number],
-    allocated: &mut Allocated,
+    had: &[u32],
+    taken: &mut Vec<u32>,
     errors: &mut ErrorList,
 ) {
     let wanted = wants_ports(&service["spec"]);
@@ -270,17 +259,15 @@ fn allocate_ports(
     // One number may serve two protocols of the same service.
     let mut own: Vec<u32> = Vec::new();
     for (at, port) in ports.into_iter().flatten().enumerate() {
+        let path = Path::new("spec").child("ports").index(at).child("nodePort");
         let given = port["nodePort"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         if given == 0 {
-            match wanted.then(|| pools.ports.next(rand::random())) {
+            match wanted.then(|| pool.next(rand::random())) {
                 Some(Ok(number)) => {
-                    allocated.taken.push(Number::Port(number));
+                    taken.push(number);
                     port["nodePort"] = number.into();
                 }
-                Some(Err(_)) => {
-                    let path = Path::new("spec").child("ports").index(at).child("nodePort");
-                    errors.push(Error::internal(&path, "failed to allocate a nodePort: range is full"));
-                }
+                Some(Err(_)) => errors.push(Error::internal(&path, "failed to allocate a nodePort: range is full")),
                 None => {
                     if let Some(map) = port.as_object_mut() {
                         map.retain(|_, v| !v.is_null());
@@ -289,41 +276,32 @@ fn allocate_ports(
             }
             continue;
         }
-        if had.contains(&Number::Port(given)) || own.contains(&given) {
+        if had.contains(&given) || own.contains(&given) {
             own.push(given);
             continue;
         }
-        let path = Path::new("spec").child("ports").index(at).child("nodePort");
-        let outside =
-            format!("provided port is not in the valid range. The range of valid ports is {}", pools.ports.range());
-        match pools.ports.take(given) {
+        match pool.take(given) {
             Ok(()) => {
-                allocated.taken.push(Number::Port(given));
+                taken.push(given);
                 own.push(given);
             }
             Err(allocator::Error::Taken) => {
-                errors.push(Error::invalid(&path, given, "provided port is already allocated"))
+                errors.push(Error::invalid(&path, given, "provided port is already allocated"));
             }
-            Err(_) => errors.push(Error::invalid(&path, given, &outside)),
+            Err(_) => {
+                let range = pool.range();
+                let outside = format!("provided port is not in the valid range. The range of valid ports is {range}");
+                errors.push(Error::invalid(&path, given, &outside));
+            }
         }
     }
 }
 
-/// What a service holds.
-fn numbers(service: &Value) -> Vec<Number> {
-    let spec = &service["spec"];
-    let ip = spec["clusterIP"].as_str().and_then(|ip| ip.parse::<Ipv4Addr>().ok()).map(|ip| Number::Ip(ip.into()));
-    let ports = spec["ports"].as_array().into_iter().flatten();
+/// Each once.
+fn ports_of(service: &Value) -> Vec<u32> {
+    let ports = service.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
     let ports = ports.filter_map(|p| p["nodePort"].as_u64()).filter(|n| *n > 0).filter_map(|n| u32::try_from(n).ok());
-    let mut all: Vec<Number> = ip.into_iter().chain(ports.map(Number::Port)).collect();
-    let mut seen = Vec::new();
-    all.retain(|n| {
-        !seen.contains(n) && {
-            seen.push(*n);
-            true
-        }
-    });
-    all
+    ports.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 #[cfg(test)]
@@ -349,6 +327,7 @@ mod tests {
         let service = json!({"spec": {"clusterIP": "10.0.0.1", "ports": [
             {"nodePort": 30000, "protocol": "TCP"}, {"nodePort": 30000, "protocol": "UDP"}, {"port": 1},
         ]}});
-        assert_eq!(numbers(&service), [Number::Ip(0x0a00_0001), Number::Port(30000)]);
+        let held = Held::of(&service);
+        assert_eq!((held.address, held.ports), (Some(Ipv4Addr::new(10, 0, 0, 1)), vec![30000]));
     }
 }

@@ -3,6 +3,7 @@
 use api::{ApiError, meta, names};
 use bytes::Bytes;
 use http::StatusCode;
+use registry::Context;
 use serde_json::Value;
 
 use super::options::WriteOptions;
@@ -79,19 +80,28 @@ async fn once(
     kind.strategy.prepare_create(&mut object, &ctx).map_err(|e| decode::misfit(&kind.row, &e))?;
     meta::set_type(&mut object, &kind.row);
     // Allocations are given back when the object is not written after all.
-    let allocated = api.services.allocate(kind, None, &mut object, writer.dry_run)?;
-    write::validate_create(kind, &object, &ctx)?;
-    admission::validate(api, kind, writer, Operation::Create, "", None, &object).await?;
-    write::warn(kind, &object, writer);
-    if writer.dry_run && write::current(api, kind, meta::namespace(&object), meta::name(&object)).await?.is_some() {
-        return Ok(Err(meta::name(&object).to_owned()));
+    let allocated = api.services.allocate(api, kind, None, &mut object, writer.dry_run).await?;
+    let written = check_and_write(api, kind, writer, &object, &ctx).await;
+    allocated.settle(api, matches!(written, Ok(Ok(_)))).await;
+    written
+}
+
+async fn check_and_write(
+    api: &Api,
+    kind: &Kind,
+    writer: &Writer<'_>,
+    object: &Value,
+    ctx: &Context,
+) -> Result<Result<Bytes, String>, ApiError> {
+    write::validate_create(kind, object, ctx)?;
+    admission::validate(api, kind, writer, Operation::Create, "", None, object).await?;
+    write::warn(kind, object, writer);
+    if writer.dry_run && write::current(api, kind, meta::namespace(object), meta::name(object)).await?.is_some() {
+        return Ok(Err(meta::name(object).to_owned()));
     }
-    match write::swap(api, kind, &object, 0, writer.dry_run).await? {
-        Swapped::Done(bytes) => {
-            allocated.keep();
-            Ok(Ok(bytes))
-        }
-        Swapped::Clash(_) => Ok(Err(meta::name(&object).to_owned())),
+    match write::swap(api, kind, object, 0, writer.dry_run).await? {
+        Swapped::Done(bytes) => Ok(Ok(bytes)),
+        Swapped::Clash(_) => Ok(Err(meta::name(object).to_owned())),
     }
 }
 

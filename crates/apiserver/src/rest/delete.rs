@@ -132,7 +132,7 @@ async fn attempt(
     if is_done(kind, &marked) {
         let done = write::swap_away(api, kind, &marked, old.revision, writer.dry_run).await?;
         if matches!(done, Swapped::Done(_)) {
-            api.services.release(kind, &old.value, writer.dry_run);
+            api.services.release(api, kind, &old.value, writer.dry_run).await;
         }
         return Ok((done, true));
     }

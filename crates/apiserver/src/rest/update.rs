@@ -5,6 +5,7 @@ use api::field::{Error, Path};
 use api::{ApiError, ErrorList, meta};
 use bytes::Bytes;
 use http::StatusCode;
+use registry::Context;
 use serde_json::Value;
 
 use super::options::WriteOptions;
@@ -189,21 +190,33 @@ async fn attempt(
         meta::metadata_mut(&mut new).insert("generation".to_owned(), generation.into());
     }
     let main = target.rules == Rules::Main;
-    let allocated =
-        if main { Some(api.services.allocate(kind, Some(&old.value), &mut new, writer.dry_run)?) } else { None };
+    if !main {
+        return check_and_finish(api, writer, target, old, &mut new, &ctx).await;
+    }
+    let allocated = api.services.allocate(api, kind, Some(&old.value), &mut new, writer.dry_run).await?;
+    let done = check_and_finish(api, writer, target, old, &mut new, &ctx).await;
+    allocated.settle(api, matches!(done, Ok(Swapped::Done(_)))).await;
+    done
+}
+
+async fn check_and_finish(
+    api: &Api,
+    writer: &Writer<'_>,
+    target: &Target<'_>,
+    old: &Current,
+    new: &mut Value,
+    ctx: &Context,
+) -> Result<Swapped, ApiError> {
+    let kind = target.kind;
     if target.rules != Rules::Trusted {
-        write::validate_update(kind, &new, &old.value, &ctx)?;
+        write::validate_update(kind, new, &old.value, ctx)?;
     }
-    admission::validate(api, kind, writer, Operation::Update, target.subresource, Some(&old.value), &new).await?;
-    if main {
-        write::warn(kind, &new, writer);
+    admission::validate(api, kind, writer, Operation::Update, target.subresource, Some(&old.value), new).await?;
+    if target.rules == Rules::Main {
+        write::warn(kind, new, writer);
     }
-    ownership::settle_times(&old.value, &mut new);
-    let done = finish(api, writer, kind, old, &new).await?;
-    if let (Some(allocated), Swapped::Done(_)) = (allocated, &done) {
-        allocated.keep();
-    }
-    Ok(done)
+    ownership::settle_times(&old.value, new);
+    finish(api, writer, kind, old, new).await
 }
 
 /// Writes the change; one that changes nothing is not written, and one that takes the last finalizer deletes.
@@ -211,7 +224,7 @@ async fn finish(api: &Api, writer: &Writer<'_>, kind: &Kind, old: &Current, new:
     if is_finally_deleted(kind, old, new) {
         let done = write::swap_away(api, kind, new, old.revision, writer.dry_run).await?;
         if matches!(done, Swapped::Done(_)) {
-            api.services.release(kind, new, writer.dry_run);
+            api.services.release(api, kind, new, writer.dry_run).await;
         }
         return Ok(done);
     }

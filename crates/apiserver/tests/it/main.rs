@@ -1,6 +1,7 @@
 //! The server against a real store, driven over TLS: etcd, or the store named by `COXSWAIN_TEST_STORE`.
 
 mod access;
+mod addresses;
 mod apply;
 mod certificates;
 mod encodings;

@@ -25,6 +25,7 @@ mod replication_controller;
 mod root_ca;
 mod service_account;
 mod service_account_token;
+mod service_cidr;
 mod stateful_set;
 mod taint_eviction;
 mod ttl_after_finished;
@@ -109,6 +110,7 @@ pub const TABLE: &[Row] = &[
         "clusterrole-aggregation",
         cluster_role::build,
     ),
+    row("service-cidr-controller", "service-cidr-controller", "service-cidr-controller", service_cidr::build),
     row("disruption-controller", "disruption", "controllermanager", disruption::build),
 ];
 

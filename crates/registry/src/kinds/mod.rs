@@ -56,6 +56,8 @@ table! {
     "networking.k8s.io" "v1" NetworkPolicy network_policy;
     "networking.k8s.io" "v1" Ingress ingress;
     "networking.k8s.io" "v1" IngressClass ingress_class;
+    "networking.k8s.io" "v1" IPAddress ip_address;
+    "networking.k8s.io" "v1" ServiceCIDR service_cidr;
     "storage.k8s.io" "v1" StorageClass storage_class;
     "storage.k8s.io" "v1" CSIDriver csi_driver;
     "storage.k8s.io" "v1" CSINode csi_node;

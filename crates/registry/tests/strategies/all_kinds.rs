@@ -117,6 +117,12 @@ fn others() -> Vec<Sample> {
             json!({"spec": {"rules": [{"host": "*.example.com", "http": {"paths": [{"path": "/", "pathType": "Prefix",
                 "backend": {"service": {"name": "web", "port": {"number": 80}}}}]}}]}}),
         ),
+        (
+            "networking.k8s.io",
+            "IPAddress",
+            json!({"spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "web"}}}),
+        ),
+        ("networking.k8s.io", "ServiceCIDR", json!({"spec": {"cidrs": ["10.0.0.0/24"]}})),
         ("networking.k8s.io", "IngressClass", json!({"spec": {"controller": "example.com/ingress"}})),
         ("storage.k8s.io", "StorageClass", json!({"provisioner": "example.com/disk"})),
         ("storage.k8s.io", "CSIDriver", json!({"spec": {"tokenRequests": [{"audience": "a"}]}})),
@@ -159,7 +165,9 @@ fn a_plain_object_is_accepted_defaults_once_and_may_be_written_again_unchanged()
         let (group, kind) = (row.group, row.kind);
         let rules = registry::strategy_for(group, row.version, kind).expect("the table finds its own rows");
         let ctx = context();
-        object["metadata"] = json!({"name": "sample", "namespace": "default", "uid": "u-1"});
+        // The only kind whose name says something.
+        let name = if kind == "IPAddress" { "10.0.0.1" } else { "sample" };
+        object["metadata"] = json!({"name": name, "namespace": "default", "uid": "u-1"});
 
         rules.default(&mut object).expect("decodes");
         let once = object.clone();

@@ -88,3 +88,41 @@ fn a_class_keeps_its_controller() {
         "spec.controller: Invalid value: \"a.io/y\": field is immutable",
     );
 }
+
+#[test]
+fn addresses() {
+    let address = |name: &str| json!({"metadata": {"name": name}, "spec": {"parentRef": {"resource": "services", "namespace": "a", "name": "b"}}});
+    check("IPAddress", address("10.0.0.1"), "");
+    check("IPAddress", address("2001:db8::1"), "");
+    let wrong = "metadata.name: Invalid value: \"2001:DB8::1\": must be a canonical format IP address";
+    check("IPAddress", address("2001:DB8::1"), wrong);
+    let one = |field: &str, value: Value, expected: &str| {
+        check("IPAddress", with(address("10.0.0.1"), &format!("/spec/parentRef/{field}"), value), expected);
+    };
+    one("name", json!(""), "spec.parentRef.name: Required value");
+    one("resource", json!(""), "spec.parentRef.resource: Required value");
+    let changed = with(address("10.0.0.1"), "/spec/parentRef/name", json!("c"));
+    let fixed = "spec.parentRef: Invalid value: {\"name\":\"c\",\"namespace\":\"a\",\"resource\":\"services\"}: \
+        field is immutable";
+    check_update("IPAddress", address("10.0.0.1"), changed, fixed);
+}
+
+#[test]
+fn ranges_of_services() {
+    let range = |cidrs: Value| json!({"spec": {"cidrs": cidrs}});
+    let one = |cidrs: Value, expected: &str| check("ServiceCIDR", range(cidrs), expected);
+    one(json!(["10.0.0.0/24", "2001:db8::/112"]), "");
+    one(json!([]), "spec.cidrs: Required value: at least one CIDR required");
+    let canonical = "spec.cidrs[0]: Invalid value: \"10.0.0.1/24\": must be in canonical form (\"10.0.0.0/24\")";
+    one(json!(["10.0.0.1/24"]), canonical);
+    let families = "spec.cidrs: Invalid value: [\"10.0.0.0/24\",\"10.1.0.0/24\"]: may specify no more than one IP for \
+        each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+    one(json!(["10.0.0.0/24", "10.1.0.0/24"]), families);
+    let (old, both) = (range(json!(["10.0.0.0/24"])), range(json!(["10.0.0.0/24", "2001:db8::/112"])));
+    check_update("ServiceCIDR", old.clone(), both.clone(), "");
+    let other = range(json!(["10.1.0.0/24"]));
+    let fixed = "spec.cidrs[0]: Invalid value: \"10.1.0.0/24\": field is immutable";
+    check_update("ServiceCIDR", old.clone(), other, fixed);
+    let fixed = "spec.cidrs: Invalid value: [\"10.0.0.0/24\"]: field is immutable";
+    check_update("ServiceCIDR", both, old, fixed);
+}

@@ -78,6 +78,8 @@ pub(super) fn all() -> Vec<Root> {
         kind::<events::Event>(),
         kind::<networking::Ingress>(),
         kind::<networking::IngressClass>(),
+        kind::<networking::IPAddress>(),
+        kind::<networking::ServiceCIDR>(),
         kind::<networking::NetworkPolicy>(),
         kind::<node::RuntimeClass>(),
         kind::<policy::Eviction>(),
