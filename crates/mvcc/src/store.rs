@@ -237,7 +237,7 @@ impl Store {
             return;
         };
         index.compact(at, |revision, kv| {
-            self.size_bytes -= cost(&kv);
+            self.size_bytes -= charge(&kv);
             self.changes.removed.push(revision);
         });
         if index.is_empty() {
@@ -348,7 +348,7 @@ impl Store {
         index.push(at, kv.clone());
         let before = prev.as_ref().map_or(0, |prev| prev.lease);
         self.leases.reattach(&kv.key, before, kv.lease);
-        self.size_bytes += cost(&kv);
+        self.size_bytes += charge(&kv);
         self.live_keys += usize::from(prev.is_none() && !kv.is_tombstone());
         self.live_keys -= usize::from(prev.is_some() && kv.is_tombstone());
         self.changes.written.push((at, kv.clone()));
@@ -359,6 +359,12 @@ impl Store {
 
 fn cost(kv: &KeyValue) -> usize {
     kv.bytes() + VERSION_OVERHEAD_BYTES
+}
+
+/// What counts for a quota. A deletion counts for nothing: when everything was deleted and compacted there must be room,
+/// though the newest deletions stay until the next compaction. Each follows a version that counts until then.
+fn charge(kv: &KeyValue) -> usize {
+    if kv.is_tombstone() { 0 } else { cost(kv) }
 }
 
 /// A write transaction under way. Its changes are in the index at once, visible to its own

@@ -22,7 +22,7 @@ use crate::pb::kvraft::MembersResponse;
 use crate::pb::kvraft::command::Op;
 use crate::peer::{self, Connector, Hello, Joiner, Peers};
 use crate::raft_node::{self, Handle, Outbound as _, RaftThread};
-use crate::server::{self, Listener, PEER_CONNECTIONS, Tuning};
+use crate::server::{self, Listener, Names, PEER_CONNECTIONS, Tuning};
 use crate::service::{self, Context};
 use crate::shared::Shared;
 use crate::{compactor, corrupt_check, data_dir, disk_watch, leader_watch, lessor, side};
@@ -43,9 +43,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let peer_port = reserve(&config.peers)?;
     let side = reserve(&config.metrics)?;
     let opened = data_dir::open(&config, &locks, || find_cluster(&config, &connector)).await?;
-    let clients = listen(clients, client_tls.as_ref(), None)?;
-    let peer_port = listen(peer_port, peer_tls.as_ref(), config.peer_name.as_deref())?;
-    let side = listen(side, client_tls.as_ref(), None)?;
+    let named = config.tls.as_ref().is_some_and(|tls| tls.client_cert_auth);
+    let clients = listen(clients, client_tls.as_ref(), &if named { Names::Users } else { Names::Nothing })?;
+    let only = config.peer_name.as_deref().map_or(Names::Nothing, |name| Names::Only(name.into()));
+    let peer_port = listen(peer_port, peer_tls.as_ref(), &only)?;
+    let side = listen(side, client_tls.as_ref(), &Names::Nothing)?;
     let shared =
         Arc::new(Shared::new(opened.member_id, opened.state, Gate::new(config.tokens.clone(), config.bcrypt_cost)));
     let health = side::pages(&shared, config.quota_bytes);
@@ -256,11 +258,11 @@ fn tls(tls: Option<&Tls>, policy: &Policy, alpn: &[&str]) -> Result<Option<Arc<S
     };
     let cert = ReloadingCert::load(&tls.cert, &tls.key)?;
     let clients = match &tls.ca {
-        Some(ca) if tls.client_cert_auth => match &tls.crl {
+        Some(ca) => match &tls.crl {
             Some(crl) => ClientAuth::Unrevoked { ca, crl },
             None => ClientAuth::Required(ca),
         },
-        _ => ClientAuth::None,
+        None => ClientAuth::None,
     };
     let server = daemon::tls::server_config_under(policy, cert, clients, alpn)?;
     Ok(Some(Arc::new(server)))
@@ -286,11 +288,11 @@ fn reserve(endpoints: &[Endpoint]) -> Result<Vec<(Endpoint, Reserved)>> {
 fn listen(
     reserved: Vec<(Endpoint, Reserved)>,
     tls: Option<&Arc<ServerConfig>>,
-    only: Option<&str>,
+    names: &Names,
 ) -> Result<Vec<Listener>> {
     let listeners = reserved.into_iter().map(|(endpoint, reserved)| {
         let tls = tls.filter(|_| endpoint.tls).cloned();
-        Ok(Listener { listener: reserved.listen()?, tls, only: only.map(Into::into) })
+        Ok(Listener { listener: reserved.listen()?, tls, names: names.clone() })
     });
     listeners.collect()
 }

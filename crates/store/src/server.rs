@@ -58,8 +58,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Listener {
     pub listener: TcpListener,
     pub tls: Option<Arc<ServerConfig>>,
-    /// Without this common name in their certificate, nobody is served.
-    pub only: Option<Arc<str>>,
+    pub names: Names,
+}
+
+/// What the common names in verified certificates mean.
+#[derive(Debug, Clone)]
+pub enum Names {
+    Nothing,
+    /// Whoever has no token is the user of this name.
+    Users,
+    /// Nobody else is served.
+    Only(Arc<str>),
 }
 
 /// What a connection may be used for, how long it may be silent, and how long it may stay.
@@ -172,7 +181,7 @@ struct Server {
 }
 
 async fn accept(
-    Listener { listener, tls, only }: Listener,
+    Listener { listener, tls, names }: Listener,
     routes: Arc<impl Routes>,
     server: Server,
     places: Arc<Semaphore>,
@@ -193,11 +202,11 @@ async fn accept(
             tracing::warn!(%peer, "rejected connection: there are too many");
             continue;
         };
-        let (acceptor, only, routes, server) = (acceptor.clone(), only.clone(), routes.clone(), server.clone());
+        let (acceptor, names, routes, server) = (acceptor.clone(), names.clone(), routes.clone(), server.clone());
         open.spawn(async move {
             let _place = place;
             let traffic = server.traffic.clone();
-            let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor, only, traffic));
+            let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor, names, traffic));
             let shaken = tokio::select! {
                 () = server.drain.cancelled() => return,
                 shaken = shaking => shaken,
@@ -263,7 +272,7 @@ async fn converse(Connection { io, name, company }: Connection, routes: Arc<impl
 async fn handshake(
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
-    only: Option<Arc<str>>,
+    names: Names,
     traffic: Traffic,
 ) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
@@ -276,9 +285,14 @@ async fn handshake(
         Some(acceptor) => {
             let stream = acceptor.accept(stream).await?;
             let name = stream.get_ref().1.peer_certificates().and_then(common_name);
-            if let Some(only) = only.filter(|only| name.as_ref().is_none_or(|name| name.0 != *only)) {
-                return Err(io::Error::other(format!("its certificate's common name is not {only}")));
-            }
+            let name = match names {
+                Names::Nothing => None,
+                Names::Users => name,
+                Names::Only(only) if name.as_ref().is_none_or(|name| name.0 != only) => {
+                    return Err(io::Error::other(format!("its certificate's common name is not {only}")));
+                }
+                Names::Only(_) => None,
+            };
             Ok(Connection { io: Box::pin(Gather::new(stream, company.clone(), traffic)), name, company })
         }
     }
@@ -355,7 +369,7 @@ mod tests {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x03\x01\x05\0\0\0\x01\x82\x86\x84";
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let listener = Listener { listener, tls: None, only: None };
+        let listener = Listener { listener, tls: None, names: Names::Nothing };
         let (drain, asked) = (CancellationToken::new(), Arc::new(tokio::sync::Notify::new()));
         let patience = Duration::from_millis(50);
         let tuning = Tuning { keepalive_interval: None, patience, ..Tuning::default() };

@@ -40,7 +40,9 @@ impl FileTls {
 pub struct Tls {
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// Callers' certificates are verified, as etcd takes this for a wish to do so.
     pub ca: Option<PathBuf>,
+    /// And the names in them are users'.
     pub client_cert_auth: bool,
     /// Certificates that their authority has revoked.
     pub crl: Option<PathBuf>,
@@ -63,8 +65,7 @@ fn checked(prefix: &str, files: [File; 3], (crl_flag, crl): (&str, File), auth: 
     };
     let needs = format!("--{prefix}client-cert-auth needs --{prefix}trusted-ca-file");
     ensure!(ca.is_some() || !client_cert_auth, needs);
-    // etcd takes a trusted CA as a wish to verify.
-    Ok(Some(Tls { cert, key, client_cert_auth: client_cert_auth || ca.is_some(), ca: ca.clone(), crl: crl.clone() }))
+    Ok(Some(Tls { cert, key, client_cert_auth, ca: ca.clone(), crl: crl.clone() }))
 }
 
 pub fn of_clients(settings: &Settings) -> Result<Option<Tls>> {

@@ -282,6 +282,17 @@ async fn a_certificate_names_its_user() {
     check(failed, INVALID_ARGUMENT, "authentication failed, invalid user ID or password");
 }
 
+/// A trusted authority alone says who may connect, not who they are.
+#[tokio::test]
+async fn a_certificate_names_nobody_unless_asked_to() {
+    let (server, _) = secured(&["--client-cert-auth=false"]).await;
+    let ca = server.path("ca.crt");
+    let mut ann = server.client_with(&ca, Some(server.identity_of("ann"))).await;
+    check(ann.get("app/x", None).await, INVALID_ARGUMENT, "user name is empty");
+    let mut stranger = server.client_with(&ca, None).await;
+    assert!(stranger.get("app/x", None).await.is_err_and(|e| e.to_string().contains("transport")), "not served at all");
+}
+
 #[tokio::test]
 async fn signed_tokens_carry_the_revision() {
     let dir = tempfile::tempdir().expect("a temporary directory");

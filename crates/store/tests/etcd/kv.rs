@@ -1,7 +1,8 @@
 //! Puts, reads, deletions, transactions, compaction; and etcd's words for what is wrong.
 
 use etcd_client::{
-    Client, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
+    AlarmAction, AlarmOptions, AlarmType, Client, Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder,
+    SortTarget, Txn, TxnOp,
 };
 
 use crate::harness::{Server, refusal};
@@ -147,11 +148,32 @@ async fn the_quota_raises_an_alarm_until_space_is_made() {
     let revision = status.header().expect("always").revision();
     client.compact(revision, None).await.expect("compaction is not refused");
     assert_eq!(refusal(put(client.clone()).await).0, 8, "the alarm stays until it is disarmed");
-    use etcd_client::{AlarmAction, AlarmOptions, AlarmType};
     let mut own = AlarmOptions::new();
     own.with_member(status.header().expect("always").member_id());
     client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(own)).await.expect("disarmed");
     put(client).await.expect("there is room again");
+}
+
+/// Deletions that the compaction keeps, for watches that go on from there, must not be what the quota is full of.
+#[tokio::test]
+async fn when_all_is_deleted_and_compacted_there_is_room() {
+    let server = Server::start(&["--quota-backend-bytes", "100000"]);
+    let mut client = server.client().await;
+    let mut n = 0;
+    while client.put(format!("key-{n:08}"), "", None).await.is_ok() {
+        n += 1;
+    }
+    let deleted = client.delete("key", Some(DeleteOptions::new().with_prefix())).await.expect("deletions go on");
+    assert_eq!(deleted.deleted(), n);
+    let revision = deleted.header().expect("a header").revision();
+    client.compact(revision, None).await.expect("compacted");
+    let alarms = client.alarm(AlarmAction::Get, AlarmType::None, None).await.expect("alarms");
+    for alarm in alarms.alarms() {
+        let mut whose = AlarmOptions::new();
+        whose.with_member(alarm.member_id());
+        client.alarm(AlarmAction::Deactivate, alarm.alarm(), Some(whose)).await.expect("disarmed");
+    }
+    client.put("key", vec![0; 40_000], None).await.expect("there is room");
 }
 
 /// Who asks at once is not told to go ahead for the room that all of them see.
