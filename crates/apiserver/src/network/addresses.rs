@@ -132,6 +132,9 @@ fn on_own_account(user: &User) -> Writer<'_> {
 
 /// Gives addresses back; what fails now the next repair does.
 pub async fn release(api: &Api, addresses: &[Ipv4Addr]) {
+    if addresses.is_empty() {
+        return;
+    }
     let (kind, user) = (api.kind("networking.k8s.io", "v1", "ipaddresses"), User::loopback());
     for address in addresses {
         let (writer, name, options) = (on_own_account(&user), address.to_string(), Deletion::default());

@@ -7,7 +7,7 @@ use crate::harness::Harness;
 
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
-fn request(name: &str, signer: &str, organization: &str) -> Value {
+pub fn request(name: &str, signer: &str, organization: &str) -> Value {
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name.push(rcgen::DnType::OrganizationName, organization);
     let key = rcgen::KeyPair::generate().expect("a key");

@@ -28,6 +28,10 @@ async fn the_commands_people_type() {
     let text = crate::harness::deployment("web").to_string();
     std::fs::write(&manifest, text).expect("a file");
     let file = manifest.display().to_string();
+    let asked = h.dir.path().join("csr.yaml");
+    let text = crate::certificates::request("ann", "example.com/signer", "people").to_string();
+    std::fs::write(&asked, text).expect("a file");
+    let asked = asked.display().to_string();
     let cases: Vec<(String, &str)> = vec![
         ("create namespace blue".into(), "namespace/blue created"),
         ("create serviceaccount default -n blue".into(), "serviceaccount/default created"),
@@ -54,6 +58,12 @@ async fn the_commands_people_type() {
         ("create token -n blue default".into(), "ey"),
         ("explain pod.spec".into(), "KIND:"),
         ("api-resources -o name".into(), "bindings"),
+        (format!("create -f {asked}"), "certificatesigningrequest.certificates.k8s.io/ann created"),
+        ("get csr ann -o jsonpath={.spec.username}".into(), "admin"),
+        ("certificate approve ann".into(), "certificatesigningrequest.certificates.k8s.io/ann approved"),
+        ("get csr".into(), "NAME"),
+        ("autoscale -n blue deployment web --max=3".into(), "horizontalpodautoscaler.autoscaling/web autoscaled"),
+        ("get -n blue horizontalpodautoscalers.v1.autoscaling web -o jsonpath={.spec.targetCPUUtilizationPercentage}".into(), "80"),
         ("delete -n blue pod box".into(), "pod \"box\""),
         ("delete namespace blue --wait=false".into(), "namespace \"blue\" deleted"),
     ];

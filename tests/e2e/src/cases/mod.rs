@@ -27,6 +27,7 @@ cases![
     services::node_ports_and_session_affinity,
     services::endpoints_made_by_hand_are_reached,
     services::headless_services_resolve_to_their_pods,
+    services::ranges_are_added_and_taken_away,
     namespaces::the_same_pod_in_three_namespaces,
     namespaces::a_context_with_a_default_namespace,
     pods::two_containers_share_an_empty_dir,

@@ -136,3 +136,23 @@ spec:
         contains(&answer, &ips.split(' ').collect::<Vec<_>>())
     })
 }
+
+/// A range that someone has an address of stays until it is given back.
+pub fn ranges_are_added_and_taken_away(c: &Cluster) -> anyhow::Result<()> {
+    let ready = "{.status.conditions[?(@.type==\"Ready\")].status}";
+    c.await_json("servicecidr kubernetes", ready, "True")?;
+    c.apply(
+        "apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: more}
+spec: {cidrs: [10.201.0.0/28]}
+",
+    )?;
+    c.await_json("servicecidr more", ready, "True")?;
+    c.k("create service clusterip far -n shop --clusterip=10.201.0.9 --tcp=80:8080")?;
+    contains(&c.k("get ipaddress 10.201.0.9")?, &["PARENTREF", "services/shop/far"])?;
+    c.k("delete servicecidr more --wait=false")?;
+    c.await_json("servicecidr more", ready, "False")?;
+    c.k("delete service far -n shop")?;
+    c.k("wait --for=delete servicecidr/more --timeout=40s").map(drop)
+}
