@@ -51,7 +51,7 @@ pub fn ranges(api: &Api) -> Vec<Ipv4Net> {
 
 /// The first and the last address of a range are given to nobody.
 fn bounds(range: Ipv4Net) -> (u32, u32) {
-    (u32::from(range.network()) + 1, u32::from(range.broadcast()).saturating_sub(1))
+    (u32::from(range.network()).saturating_add(1), u32::from(range.broadcast()).saturating_sub(1))
 }
 
 fn contains(range: Ipv4Net, address: Ipv4Addr) -> bool {
@@ -198,5 +198,11 @@ mod tests {
         assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), 510);
         let small: Ipv4Net = "10.0.0.0/30".parse().expect("a range");
         assert_eq!(order(bounds(small), 1).collect::<Vec<_>>(), [base + 2, base + 1]);
+        // Whoever may make ranges may make these, too.
+        for (range, least) in [("255.255.255.255/32", 0), ("0.0.0.0/32", 0), ("10.0.0.0/31", 0), ("0.0.0.0/0", 100)] {
+            let range: Ipv4Net = range.parse().expect("a range");
+            let given = order(bounds(range), u64::MAX).take(100).filter(|n| contains(range, Ipv4Addr::from(*n)));
+            assert_eq!(given.count(), least, "{range}");
+        }
     }
 }

@@ -67,13 +67,7 @@ fn nobody_reads_alone_before_all_that_is_committed_is_applied() {
         let member = pb::Member { id, name: format!("m{id}"), ..Default::default() };
         core.shared.state.write().members.insert(id, member);
     }
-    core.node.campaign().expect("it may");
-    core.drive().expect("asks");
-    persist(&mut core);
-    hear(&mut core, MessageType::MsgRequestPreVoteResponse, 1, 0);
-    persist(&mut core);
-    hear(&mut core, MessageType::MsgRequestVoteResponse, 1, 0);
-    persist(&mut core);
+    elect(&mut core);
     let all = pb::DeleteRangeRequest { key: "a".into(), range_end: "z".into(), ..Default::default() };
     let member = pb::Member { id: 2, ..Default::default() };
     let removal = MemberChange { kind: Kind::Remove.into(), member: Some(member), ..Default::default() };
