@@ -31,10 +31,11 @@ impl Setting {
                 self.disk.sync.as_secs_f64() * 1e3
             ),
             format!(
-                "{} rounds of {} s per side after a warm-up, in turns; closed loop, {transport}, one connection per \
-                 {CLIENTS_PER_CONNECTION} clients; medians over the rounds",
+                "{} rounds of {} s per side after a warm-up, in turns, spread over {} passes through all rows; closed loop, \
+                 {transport}, one connection per {CLIENTS_PER_CONNECTION} clients; medians over the rounds",
                 plan.rounds,
-                plan.window.as_secs_f64()
+                plan.window.as_secs_f64(),
+                plan.passes,
             ),
         ];
         if self.disk.in_memory {
@@ -106,6 +107,7 @@ mod tests {
             peer: "b".into(),
             dir: ".".into(),
             rounds: 3,
+            passes: 3,
             window: Duration::from_secs(2),
             members: vec![1],
             clients: vec![100],

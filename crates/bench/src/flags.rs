@@ -25,6 +25,9 @@ pub struct Flags {
     /// Measured rounds per side and row
     #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// How often all rows are gone through, each time with its part of the rounds, on new clusters
+    #[arg(long, default_value_t = 3)]
+    passes: usize,
     /// Length of a round, after its warm-up
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
@@ -58,6 +61,7 @@ pub struct Plan {
     pub peer: PathBuf,
     pub dir: PathBuf,
     pub rounds: usize,
+    pub passes: usize,
     pub window: Duration,
     pub members: Vec<usize>,
     pub clients: Vec<usize>,
@@ -74,6 +78,7 @@ impl Flags {
         }
         ensure!(self.dir.is_dir(), "--dir {} is no directory", self.dir.display());
         ensure!(self.rounds > 0, "--rounds must be at least 1");
+        ensure!(self.passes > 0, "--passes must be at least 1");
         ensure!((0.1..=600.0).contains(&self.seconds), "--seconds must be between 0.1 and 600");
         ensure!(self.members.iter().all(|n| [1, 3, 5].contains(n)), "--members may be 1, 3 and 5");
         ensure!(self.clients.iter().all(|n| (1..=10_000).contains(n)), "--clients must be between 1 and 10000");
@@ -87,6 +92,7 @@ impl Flags {
             peer: self.peer,
             dir: self.dir,
             rounds: self.rounds,
+            passes: self.passes.min(self.rounds),
             window: Duration::from_secs_f64(self.seconds),
             members: self.members,
             clients: self.clients,
@@ -117,6 +123,7 @@ mod tests {
         check(&["--only", "put,mixed", "--members", "1", "--clients", "100"], Ok(2));
         check(&["--only", "putt"], Err("putt is none of put"));
         check(&["--rounds", "0"], Err("--rounds"));
+        check(&["--passes", "0"], Err("--passes"));
         check(&["--members", "2"], Err("--members"));
         check(&["--clients", "0"], Err("--clients"));
         check(&["--chart", "store.png"], Err(".svg"));

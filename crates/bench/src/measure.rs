@@ -55,7 +55,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
 }
 
-/// One side of a row: medians over its rounds, and what its processes took over all of them.
+/// One side of a row: medians over its rounds, and what its processes took: the most memory, all the bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Side {
     pub value: f64,
@@ -68,10 +68,25 @@ pub struct Side {
     pub disk_bytes_per_write: Option<f64>,
 }
 
-impl Side {
-    pub fn new(rounds: &[Round], unit: Unit, peak_memory_bytes: u64, disk_bytes: u64) -> Side {
-        let of = |field: fn(&Round) -> f64| median(rounds.iter().map(field));
-        let writes: u64 = rounds.iter().map(|r| r.writes).sum();
+/// What one side of a row has come to in all its passes.
+#[derive(Debug, Default)]
+pub struct Measured {
+    rounds: Vec<Round>,
+    peak_memory_bytes: u64,
+    disk_bytes: u64,
+}
+
+impl Measured {
+    /// One more pass, with processes of its own.
+    pub fn add(&mut self, rounds: Vec<Round>, peak_memory_bytes: u64, disk_bytes: u64) {
+        self.rounds.extend(rounds);
+        self.peak_memory_bytes = self.peak_memory_bytes.max(peak_memory_bytes);
+        self.disk_bytes += disk_bytes;
+    }
+
+    pub fn side(&self, unit: Unit) -> Side {
+        let of = |field: fn(&Round) -> f64| median(self.rounds.iter().map(field));
+        let writes: u64 = self.rounds.iter().map(|r| r.writes).sum();
         Side {
             value: match unit {
                 Unit::PerSecond => of(|r| r.per_second),
@@ -81,8 +96,8 @@ impl Side {
             p99_ms: of(|r| r.p99_ms),
             server_cpu_us: of(|r| r.server_cpu_us),
             client_share: of(|r| r.client_share),
-            peak_memory_mib: peak_memory_bytes as f64 / f64::from(1 << 20),
-            disk_bytes_per_write: (writes > 0).then(|| disk_bytes as f64 / writes as f64),
+            peak_memory_mib: self.peak_memory_bytes as f64 / f64::from(1 << 20),
+            disk_bytes_per_write: (writes > 0).then(|| self.disk_bytes as f64 / writes as f64),
         }
     }
 }
@@ -125,11 +140,13 @@ mod tests {
 
     #[test]
     fn a_side_is_its_median_round() {
-        let rounds = [round(vec![1000; 10]), round(vec![9000; 40]), round(vec![2000; 20])];
-        let side = Side::new(&rounds, Unit::PerSecond, 3 << 20, 2_100);
+        let mut measured = Measured::default();
+        measured.add(vec![round(vec![1000; 10]), round(vec![9000; 40])], 3 << 20, 2_000);
+        measured.add(vec![round(vec![2000; 20])], 2 << 20, 100);
+        let side = measured.side(Unit::PerSecond);
         assert_eq!((side.value, side.p50_ms, side.peak_memory_mib), (10.0, 2.0, 3.0));
         assert_eq!(side.disk_bytes_per_write, Some(100.0));
-        assert_eq!(Side::new(&rounds, Unit::Milliseconds, 0, 0).value, 2.0);
+        assert_eq!(measured.side(Unit::Milliseconds).value, 2.0);
     }
 
     #[test]

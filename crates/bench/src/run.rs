@@ -1,5 +1,7 @@
-//! Row after row: both clusters are started, loaded in turns, weighed, and ended.
+//! Row after row: both clusters are started, loaded in turns, weighed, and ended. And all rows again, so that a minute
+//! in which the machine is slow falls on some rounds of many rows, not on all rounds of one.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use crate::disk::Disk;
 use crate::document::{self, Setting};
 use crate::environment::Environment;
 use crate::flags::Plan;
-use crate::measure::{Round, Side};
+use crate::measure::{Measured, Round};
 use crate::pb::etcdserverpb::{CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, RangeRequest};
 use crate::process::Usage;
 use crate::progress::Progress;
@@ -127,13 +129,64 @@ fn setting(bench: &Bench<'_>) -> Result<Setting> {
 
 /// Who is loaded when: each side goes first as often as the other, so that a machine that
 /// slows down slows down both.
-fn turns(rounds: usize) -> impl Iterator<Item = usize> {
-    (0..rounds).flat_map(|round| if round % 2 == 0 { [0, 1] } else { [1, 0] })
+fn turns(rounds: Range<usize>) -> impl Iterator<Item = usize> {
+    rounds.flat_map(|round| if round % 2 == 0 { [0, 1] } else { [1, 0] })
+}
+
+/// The rounds of this pass: as many in each, or one more.
+fn rounds_of(pass: usize, plan: &Plan) -> Range<usize> {
+    pass * plan.rounds / plan.passes..(pass + 1) * plan.rounds / plan.passes
+}
+
+/// What is to be measured, and what has been so far.
+struct Planned {
+    kind: &'static Kind,
+    clients: usize,
+    members: usize,
+    measured: [Measured; 2],
+}
+
+impl std::fmt::Display for Planned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {} clients, {} members", self.kind.name, self.clients, self.members)
+    }
+}
+
+impl Planned {
+    fn row(&self) -> Row {
+        let [ours, peer] = &self.measured;
+        Row {
+            kind: self.kind,
+            clients: self.clients,
+            members: self.members,
+            ours: ours.side(self.kind.unit),
+            peer: peer.side(self.kind.unit),
+        }
+    }
 }
 
 impl Bench<'_> {
     async fn rows(&self) -> (Vec<Row>, usize) {
-        let (mut rows, mut failures) = (Vec::new(), 0);
+        let mut all = self.planned();
+        let planned = all.len();
+        for pass in 0..self.plan.passes {
+            let mut measured = Vec::new();
+            for mut row in all {
+                match self.visit(&mut row, rounds_of(pass, self.plan)).await {
+                    Ok(()) => {
+                        self.tell(&row.row(), pass);
+                        measured.push(row);
+                    }
+                    Err(error) => self.progress.say(&format!("FAIL {row}: {error:#}")),
+                }
+            }
+            all = measured;
+        }
+        (all.iter().map(Planned::row).collect(), planned - all.len())
+    }
+
+    fn planned(&self) -> Vec<Planned> {
+        let mut all = Vec::new();
         for &members in &self.plan.members {
             if members > 1 && !self.ours.forms_clusters {
                 let line = format!("kube-store does not know --listen-peer-urls: {members} members are left out");
@@ -142,54 +195,44 @@ impl Bench<'_> {
                 continue;
             }
             for &kind in &self.plan.kinds {
-                for &clients in &self.plan.clients {
-                    match self.row(kind, clients, members).await {
-                        Ok(row) => {
-                            self.tell(&row);
-                            rows.push(row);
-                        }
-                        Err(error) => {
-                            let row = format!("{}, {clients} clients, {members} members", kind.name);
-                            self.progress.say(&format!("FAIL {row}: {error:#}"));
-                            failures += 1;
-                        }
-                    }
-                }
+                let row = |&clients: &usize| Planned { kind, clients, members, measured: Default::default() };
+                all.extend(self.plan.clients.iter().map(row));
             }
         }
-        (rows, failures)
+        all
     }
 
-    fn tell(&self, row: &Row) {
+    fn tell(&self, row: &Row, pass: usize) {
         self.progress.say(&format!(
-            "{:<18} {:>5} clients, {} members: {:>10.2} to {:>10.2} {:<3}  ratio {:.2}",
+            "{:<18} {:>5} clients, {} members: {:>10.2} to {:>10.2} {:<3}  ratio {:.2}  pass {} of {}",
             row.kind.name,
             row.clients,
             row.members,
             row.ours.value,
             row.peer.value,
             row.kind.unit.name(),
-            row.ratio()
+            row.ratio(),
+            pass + 1,
+            self.plan.passes,
         ));
     }
 
-    async fn row(&self, kind: &'static Kind, clients: usize, members: usize) -> Result<Row> {
-        self.progress.doing(format!("{}, {clients} clients, {members} members", kind.name));
-        let mut sides = [
-            Loaded::start(self, &self.ours, kind, clients, members).await?,
-            Loaded::start(self, &self.peer, kind, clients, members).await?,
-        ];
-        for turn in turns(self.plan.rounds) {
+    async fn visit(&self, row: &mut Planned, rounds: Range<usize>) -> Result<()> {
+        self.progress.doing(row.to_string());
+        let mut sides = [Loaded::start(self, &self.ours, row).await?, Loaded::start(self, &self.peer, row).await?];
+        for turn in turns(rounds) {
             for side in &sides {
                 side.rest().await?;
             }
             let name = sides[turn].name;
-            self.progress.doing(format!("{}, {clients} clients, {members} members: {name}", kind.name));
+            self.progress.doing(format!("{row}: {name}"));
             sides[turn].round(self.plan.window).await.with_context(|| format!("a round of {name}"))?;
             self.progress.round_done();
         }
-        let [ours, peer] = sides;
-        Ok(Row { kind, clients, members, ours: ours.finish(kind).await?, peer: peer.finish(kind).await? })
+        for (side, measured) in sides.into_iter().zip(&mut row.measured) {
+            side.finish(measured).await?;
+        }
+        Ok(())
     }
 }
 
@@ -205,16 +248,10 @@ struct Loaded {
 }
 
 impl Loaded {
-    async fn start(
-        bench: &Bench<'_>,
-        program: &Program,
-        kind: &Kind,
-        clients: usize,
-        members: usize,
-    ) -> Result<Loaded> {
-        let cluster = Cluster::start(program, members, bench.dir, bench.tls.as_ref()).await?;
-        let environment = cluster.environment(clients).await?;
-        let preparing = kind.workload.prepare(&environment, clients);
+    async fn start(bench: &Bench<'_>, program: &Program, row: &Planned) -> Result<Loaded> {
+        let cluster = Cluster::start(program, row.members, bench.dir, bench.tls.as_ref()).await?;
+        let environment = cluster.environment(row.clients).await?;
+        let preparing = row.kind.workload.prepare(&environment, row.clients);
         let clients = preparing.await.with_context(|| format!("cannot prepare {}", program.name))?;
         let mut loaded =
             Loaded { name: program.name, clients, environment, cluster, rounds: Vec::new(), before: Usage::default() };
@@ -272,11 +309,12 @@ impl Loaded {
         Ok(())
     }
 
-    async fn finish(self, kind: &Kind) -> Result<Side> {
+    async fn finish(self, measured: &mut Measured) -> Result<()> {
         self.rest().await?;
         let after = self.cluster.usage()?;
         let disk_bytes = after.written_bytes.saturating_sub(self.before.written_bytes);
-        Ok(Side::new(&self.rounds, kind.unit, after.peak_memory_bytes, disk_bytes))
+        measured.add(self.rounds, after.peak_memory_bytes, disk_bytes);
+        Ok(())
     }
 }
 
@@ -286,6 +324,7 @@ mod tests {
 
     #[test]
     fn rounds_alternate() {
-        assert_eq!(turns(3).collect::<Vec<_>>(), [0, 1, 1, 0, 0, 1]);
+        assert_eq!(turns(0..3).collect::<Vec<_>>(), [0, 1, 1, 0, 0, 1]);
+        assert_eq!(turns(3..4).collect::<Vec<_>>(), [1, 0]);
     }
 }
