@@ -37,6 +37,9 @@ pub struct Flags {
     /// Numbers of clients; for the watch fan-out, of watchers
     #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
     clients: Vec<usize>,
+    /// Rows of a single client on all processors, too, and not on one
+    #[arg(long)]
+    unpinned: bool,
     /// Only these rows
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
@@ -65,6 +68,7 @@ pub struct Plan {
     pub window: Duration,
     pub members: Vec<usize>,
     pub clients: Vec<usize>,
+    pub unpinned: bool,
     pub kinds: Vec<&'static Kind>,
     pub tls: bool,
     pub chart: Option<PathBuf>,
@@ -96,6 +100,7 @@ impl Flags {
             window: Duration::from_secs_f64(self.seconds),
             members: self.members,
             clients: self.clients,
+            unpinned: self.unpinned,
             tls: self.tls,
             chart: self.chart,
             fill: self.keys.map(|keys| Load { keys, value_bytes: self.value_bytes }),

@@ -5,6 +5,8 @@
 //!   code and the same number of connections.
 //! - Never both under load at once: rounds alternate, and a round begins when the processes of
 //!   both sides are at rest.
+//! - Rounds in which the host took much of the processors' time away are measured again, on both
+//!   sides; how much it took in those that count is part of the report.
 //! - The client is kept thin, no more of HTTP/2 than gRPC needs, and what it takes of the
 //!   processor is part of the report.
 //! - Every process and every file is gone when the run ends, however it ends.
@@ -25,6 +27,7 @@ mod load;
 mod measure;
 mod pb;
 mod process;
+mod processors;
 mod progress;
 mod report;
 mod run;

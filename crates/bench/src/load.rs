@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::measure::Round;
+use crate::measure::{Round, Spent};
 use crate::process::Usage;
+use crate::processors::Processors;
 use crate::workloads::{Client, Clients};
 
 const MAX_WARM_UP: Duration = Duration::from_millis(500);
@@ -37,9 +38,9 @@ pub async fn run(clients: &mut Clients, length: Duration, usage: impl Fn() -> Re
         tasks.spawn(drive(client, window));
     }
     tokio::time::sleep_until(window.start).await;
-    let (server_before, client_before) = usage()?;
+    let (processors, (server_before, client_before)) = (Processors::now()?, usage()?);
     tokio::time::sleep_until(window.end).await;
-    let (server_after, client_after) = usage()?;
+    let (stolen, (server_after, client_after)) = (Processors::now()?.stolen_since(processors), usage()?);
     let mut all = Samples::default();
     let collecting = async {
         while let Some(ended) = tasks.join_next().await {
@@ -51,9 +52,12 @@ pub async fn run(clients: &mut Clients, length: Duration, usage: impl Fn() -> Re
         anyhow::Ok(())
     };
     tokio::time::timeout(STUCK, collecting).await.context("requests are stuck")??;
-    let server_cpu = server_after.cpu.saturating_sub(server_before.cpu);
-    let client_cpu = client_after.cpu.saturating_sub(client_before.cpu);
-    Round::new(all.latencies_us, length, all.writes, server_cpu, client_cpu)
+    let spent = Spent {
+        server: server_after.cpu.saturating_sub(server_before.cpu),
+        client: client_after.cpu.saturating_sub(client_before.cpu),
+        stolen,
+    };
+    Round::new(all.latencies_us, length, all.writes, spent)
 }
 
 async fn drive(mut client: Box<dyn Client>, window: Window) -> Result<(Box<dyn Client>, Samples)> {

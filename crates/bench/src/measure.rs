@@ -6,6 +6,19 @@ use anyhow::{Result, ensure};
 
 use crate::workloads::Unit;
 
+/// A round is disturbed if the host took more than this of the processors' time for others: then what is measured is
+/// how long a processor that slept waits for its turn.
+const DISTURBED: f64 = 0.1;
+
+/// What a round took of the processors.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent {
+    pub server: Duration,
+    pub client: Duration,
+    /// The part of their time that the host took away.
+    pub stolen: f64,
+}
+
 /// What one round of one side measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Round {
@@ -17,29 +30,43 @@ pub struct Round {
     pub server_cpu_us: f64,
     /// The client's part of the processor time that both took.
     pub client_share: f64,
+    /// The part of the processors' time that the host took away.
+    pub stolen: f64,
 }
 
 impl Round {
-    pub fn new(
-        mut latencies_us: Vec<u32>,
-        length: Duration,
-        writes: u64,
-        server_cpu: Duration,
-        client_cpu: Duration,
-    ) -> Result<Round> {
+    pub fn new(mut latencies_us: Vec<u32>, length: Duration, writes: u64, spent: Spent) -> Result<Round> {
         ensure!(!latencies_us.is_empty(), "no request was answered within {} s", length.as_secs_f64());
         latencies_us.sort_unstable();
         let requests = latencies_us.len() as f64;
-        let both = (server_cpu + client_cpu).as_secs_f64();
+        let both = (spent.server + spent.client).as_secs_f64();
         Ok(Round {
             per_second: requests / length.as_secs_f64(),
             p50_ms: f64::from(quantile(&latencies_us, 0.50)) / 1e3,
             p99_ms: f64::from(quantile(&latencies_us, 0.99)) / 1e3,
             writes,
-            server_cpu_us: server_cpu.as_secs_f64() * 1e6 / requests,
-            client_share: if both > 0.0 { client_cpu.as_secs_f64() / both } else { 0.0 },
+            server_cpu_us: spent.server.as_secs_f64() * 1e6 / requests,
+            client_share: if both > 0.0 { spent.client.as_secs_f64() / both } else { 0.0 },
+            stolen: spent.stolen,
         })
     }
+
+    fn is_disturbed(&self) -> bool {
+        self.stolen > DISTURBED
+    }
+}
+
+/// Whether there are so many rounds that nobody disturbed.
+pub fn are_enough(rounds: &[Round], count: usize) -> bool {
+    rounds.iter().filter(|round| !round.is_disturbed()).count() >= count
+}
+
+/// So many of these: those that nobody disturbed, in their order, then those that were disturbed least.
+fn least_disturbed(mut rounds: Vec<Round>, count: usize) -> Vec<Round> {
+    let disturbance = |round: &Round| if round.is_disturbed() { round.stolen } else { 0.0 };
+    rounds.sort_by(|one, other| disturbance(one).total_cmp(&disturbance(other)));
+    rounds.truncate(count);
+    rounds
 }
 
 /// The smallest sample that at least this part of all does not exceed.
@@ -63,6 +90,7 @@ pub struct Side {
     pub p99_ms: f64,
     pub server_cpu_us: f64,
     pub client_share: f64,
+    pub stolen: f64,
     pub peak_memory_mib: f64,
     /// Of all members together; rows that write nothing have none.
     pub disk_bytes_per_write: Option<f64>,
@@ -72,21 +100,22 @@ pub struct Side {
 #[derive(Debug, Default)]
 pub struct Measured {
     rounds: Vec<Round>,
+    writes: u64,
     peak_memory_bytes: u64,
     disk_bytes: u64,
 }
 
 impl Measured {
-    /// One more pass, with processes of its own.
-    pub fn add(&mut self, rounds: Vec<Round>, peak_memory_bytes: u64, disk_bytes: u64) {
-        self.rounds.extend(rounds);
+    /// One more pass, with processes of its own. So many of its rounds count; all of them wrote.
+    pub fn add(&mut self, rounds: Vec<Round>, count: usize, peak_memory_bytes: u64, disk_bytes: u64) {
+        self.writes += rounds.iter().map(|r| r.writes).sum::<u64>();
+        self.rounds.extend(least_disturbed(rounds, count));
         self.peak_memory_bytes = self.peak_memory_bytes.max(peak_memory_bytes);
         self.disk_bytes += disk_bytes;
     }
 
     pub fn side(&self, unit: Unit) -> Side {
         let of = |field: fn(&Round) -> f64| median(self.rounds.iter().map(field));
-        let writes: u64 = self.rounds.iter().map(|r| r.writes).sum();
         Side {
             value: match unit {
                 Unit::PerSecond => of(|r| r.per_second),
@@ -96,8 +125,9 @@ impl Measured {
             p99_ms: of(|r| r.p99_ms),
             server_cpu_us: of(|r| r.server_cpu_us),
             client_share: of(|r| r.client_share),
+            stolen: of(|r| r.stolen),
             peak_memory_mib: self.peak_memory_bytes as f64 / f64::from(1 << 20),
-            disk_bytes_per_write: (writes > 0).then(|| self.disk_bytes as f64 / writes as f64),
+            disk_bytes_per_write: (self.writes > 0).then(|| self.disk_bytes as f64 / self.writes as f64),
         }
     }
 }
@@ -115,8 +145,8 @@ mod tests {
     use super::*;
 
     fn round(latencies_us: Vec<u32>) -> Round {
-        let (server, client) = (Duration::from_millis(30), Duration::from_millis(10));
-        Round::new(latencies_us, Duration::from_secs(2), 7, server, client).expect("samples")
+        let spent = Spent { server: Duration::from_millis(30), client: Duration::from_millis(10), stolen: 0.0 };
+        Round::new(latencies_us, Duration::from_secs(2), 7, spent).expect("samples")
     }
 
     #[test]
@@ -134,19 +164,38 @@ mod tests {
 
     #[test]
     fn nothing_answered_is_no_measurement() {
-        let second = Duration::from_secs(1);
-        assert!(Round::new(Vec::new(), second, 0, second, second).is_err());
+        let spent = Spent { server: Duration::ZERO, client: Duration::ZERO, stolen: 0.0 };
+        assert!(Round::new(Vec::new(), Duration::from_secs(1), 0, spent).is_err());
     }
 
     #[test]
     fn a_side_is_its_median_round() {
         let mut measured = Measured::default();
-        measured.add(vec![round(vec![1000; 10]), round(vec![9000; 40])], 3 << 20, 2_000);
-        measured.add(vec![round(vec![2000; 20])], 2 << 20, 100);
+        measured.add(vec![round(vec![1000; 10]), round(vec![9000; 40])], 2, 3 << 20, 2_000);
+        measured.add(vec![round(vec![2000; 20])], 1, 2 << 20, 100);
         let side = measured.side(Unit::PerSecond);
         assert_eq!((side.value, side.p50_ms, side.peak_memory_mib), (10.0, 2.0, 3.0));
         assert_eq!(side.disk_bytes_per_write, Some(100.0));
         assert_eq!(measured.side(Unit::Milliseconds).value, 2.0);
+    }
+
+    #[test]
+    fn disturbed_rounds_count_only_where_there_are_no_others() {
+        let stolen = |stolen| Round { stolen, ..round(vec![1000]) };
+        let rounds = || [0.5, 0.05, 0.2, 0.01, 0.3].map(stolen).to_vec();
+        let taken = |count| least_disturbed(rounds(), count).iter().map(|r| r.stolen).collect::<Vec<_>>();
+        assert_eq!(taken(2), [0.05, 0.01]);
+        assert_eq!(taken(4), [0.05, 0.01, 0.2, 0.3]);
+        assert!(are_enough(&rounds(), 2) && !are_enough(&rounds(), 3));
+    }
+
+    #[test]
+    fn a_round_that_does_not_count_wrote_all_the_same() {
+        let mut measured = Measured::default();
+        let disturbed = Round { stolen: 0.9, ..round(vec![9000]) };
+        measured.add(vec![disturbed, round(vec![1000])], 1, 0, 1_400);
+        let side = measured.side(Unit::PerSecond);
+        assert_eq!((side.p50_ms, side.disk_bytes_per_write), (1.0, Some(100.0)));
     }
 
     #[test]

@@ -29,6 +29,10 @@ impl Progress {
         self.bar.inc(1);
     }
 
+    pub fn more(&self, rounds: u64) {
+        self.bar.inc_length(rounds);
+    }
+
     pub fn skip(&self, rounds: usize) {
         self.bar.set_length(self.bar.length().unwrap_or(0).saturating_sub(rounds as u64));
     }

@@ -35,6 +35,8 @@ struct Line {
     peer_cpu_us_per_request: f64,
     ours_client_cpu_share: f64,
     peer_client_cpu_share: f64,
+    ours_stolen_share: f64,
+    peer_stolen_share: f64,
 }
 
 /// Three digits behind the point are all that a measurement has.
@@ -69,6 +71,8 @@ impl Row {
             peer_cpu_us_per_request: round(peer.server_cpu_us),
             ours_client_cpu_share: round(ours.client_share),
             peer_client_cpu_share: round(peer.client_share),
+            ours_stolen_share: round(ours.stolen),
+            peer_stolen_share: round(peer.stolen),
         };
         serde_json::to_string(&line).expect("numbers and names")
     }
@@ -92,11 +96,12 @@ impl Row {
             two(per_write(ours), per_write(peer)),
             two(number(ours.server_cpu_us), number(peer.server_cpu_us)),
             two(format!("{:.0} %", ours.client_share * 1e2), format!("{:.0} %", peer.client_share * 1e2)),
+            two(format!("{:.0} %", ours.stolen * 1e2), format!("{:.0} %", peer.stolen * 1e2)),
         ]
     }
 }
 
-pub const HEAD: [&str; 13] = [
+pub const HEAD: [&str; 14] = [
     "bench",
     "members",
     "clients",
@@ -110,6 +115,7 @@ pub const HEAD: [&str; 13] = [
     "disk B/write",
     "server µs/request",
     "client CPU",
+    "stolen",
 ];
 /// Names stand left, numbers right.
 const LEFT: [usize; 2] = [0, 5];
@@ -154,6 +160,7 @@ pub mod tests {
             p99_ms: 12.5,
             server_cpu_us: 40.0,
             client_share: 0.25,
+            stolen: 0.01,
             peak_memory_mib: 33.3,
             disk_bytes_per_write: Some(512.4),
         }

@@ -15,9 +15,10 @@ use crate::disk::Disk;
 use crate::document::{self, Setting};
 use crate::environment::Environment;
 use crate::flags::Plan;
-use crate::measure::{Measured, Round};
+use crate::measure::{Measured, Round, are_enough};
 use crate::pb::etcdserverpb::{CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, RangeRequest};
 use crate::process::Usage;
+use crate::processors::OnOne;
 use crate::progress::Progress;
 use crate::report::{self, Row};
 use crate::workloads::{Clients, Kind};
@@ -219,19 +220,36 @@ impl Bench<'_> {
 
     async fn visit(&self, row: &mut Planned, rounds: Range<usize>) -> Result<()> {
         self.progress.doing(row.to_string());
+        // Declared first: dropped when what it is about has ended.
+        let _on_one = if row.clients == 1 && !self.plan.unpinned { Some(OnOne::start()?) } else { None };
         let mut sides = [Loaded::start(self, &self.ours, row).await?, Loaded::start(self, &self.peer, row).await?];
-        for turn in turns(rounds) {
-            for side in &sides {
-                side.rest().await?;
+        for turn in turns(rounds.clone()) {
+            self.turn(row, &mut sides, turn).await?;
+        }
+        // As many again at most, and of both: who is loaded more often has the larger files.
+        for round in rounds.clone() {
+            if sides.iter().all(|side| are_enough(&side.rounds, rounds.len())) {
+                break;
             }
-            let name = sides[turn].name;
-            self.progress.doing(format!("{row}: {name}"));
-            sides[turn].round(self.plan.window).await.with_context(|| format!("a round of {name}"))?;
-            self.progress.round_done();
+            self.progress.more(2);
+            for turn in turns(round..round + 1) {
+                self.turn(row, &mut sides, turn).await?;
+            }
         }
         for (side, measured) in sides.into_iter().zip(&mut row.measured) {
-            side.finish(measured).await?;
+            side.finish(measured, rounds.len()).await?;
         }
+        Ok(())
+    }
+
+    async fn turn(&self, row: &Planned, sides: &mut [Loaded; 2], turn: usize) -> Result<()> {
+        for side in &*sides {
+            side.rest().await?;
+        }
+        let name = sides[turn].name;
+        self.progress.doing(format!("{row}: {name}"));
+        sides[turn].round(self.plan.window).await.with_context(|| format!("a round of {name}"))?;
+        self.progress.round_done();
         Ok(())
     }
 }
@@ -309,11 +327,11 @@ impl Loaded {
         Ok(())
     }
 
-    async fn finish(self, measured: &mut Measured) -> Result<()> {
+    async fn finish(self, measured: &mut Measured, count: usize) -> Result<()> {
         self.rest().await?;
         let after = self.cluster.usage()?;
         let disk_bytes = after.written_bytes.saturating_sub(self.before.written_bytes);
-        measured.add(self.rounds, after.peak_memory_bytes, disk_bytes);
+        measured.add(self.rounds, count, after.peak_memory_bytes, disk_bytes);
         Ok(())
     }
 }
